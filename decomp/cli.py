@@ -1,0 +1,279 @@
+"""The `decomp` command. Heavy imports stay inside the commands, so that --help and --version answer at once."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    help="Take a photo of a face apart into channels, and put it together again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", exists=True)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+Model = Annotated[str, typer.Option(help="bundled model, folder, or hub id; see `decomp models`")]
+Domain = Annotated[str, typer.Option(help="class of the photo, or auto")]
+Target = Annotated[
+    Optional[list[str]], typer.Option(help="class to turn into: NAME for all channels, or CHANNEL=NAME, repeatable")
+]
+Size = Annotated[Optional[int], typer.Option(help="side of the decomposed square, pixels; default: the model's")]
+BoxOption = Annotated[Optional[str], typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
+Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
+Base = Annotated[
+    Optional[str],
+    typer.Option(help="photo (keeps the unexplained rest) or regenerated; default: photo, with --target regenerated"),
+]
+
+
+def usage(message: str):
+    """End with exit code 2 and one sentence."""
+    typer.echo(f"decomp: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def assignments(options: list[str] | None, what: str) -> dict[str, str]:
+    pairs = {}
+    for option in options or []:
+        key, equals, value = option.rpartition("=")
+        if not equals or not key:
+            usage(f"{option!r} is not {what}")
+        pairs[key] = value
+    return pairs
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        usage(f"{text!r} is not a number")
+
+
+def chosen_base(base: str | None, target: list[str] | None) -> str:
+    """With the unexplained rest kept, another class would change nothing: E = x - f(x, target) undoes it."""
+    base = base or ("regenerated" if target else "photo")
+    if base not in ("photo", "regenerated"):
+        usage(f"base is {base!r}; accepted: photo, regenerated")
+    return base
+
+
+class Run:
+    """What all commands over photos share: the model, how each photo is decomposed, and the loop over the input."""
+
+    def __init__(self, model, domain, target, size, box):
+        from . import decomposer
+
+        try:
+            self.model = decomposer.load(model)
+            if domain != "auto":
+                self.model.domain_index(domain)
+            plain = [t for t in target or [] if "=" not in t]
+            if len(plain) > 1 or (plain and len(target) > 1):
+                usage("give either one target class or a list of CHANNEL=CLASS")
+            self.target = plain[0] if plain else assignments(target, "CHANNEL=CLASS") or None
+            self.model.target_indices(self.target, self.model.config.domains[0])
+        except ValueError as error:
+            usage(str(error))
+        self.domain, self.size = domain, size
+        if size is not None and size < 2 * self.model.config.stride:
+            usage(f"size is {size}; at least {2 * self.model.config.stride} is needed")
+        self.box = box and [int(number(n)) for n in box.split(",")]
+        if self.box and len(self.box) != 3:
+            usage(f"{box!r} is not LEFT,TOP,SIDE")
+
+    def decompose(self, path: Path):
+        from . import faces, photos
+
+        photo = photos.load(path)
+        try:
+            box = faces.given_box(photo, *self.box) if self.box else None
+        except ValueError as error:
+            raise photos.PhotoError(f"{path.name}: {error}") from error
+        return self.model.decompose(photo, self.domain, self.target, self.size, box)
+
+    def over(self, source: Path, out: Path, work, folder: bool, skip_existing: bool):
+        from . import batch
+        from .photos import PhotoError
+
+        try:
+            code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing)
+        except PhotoError as error:
+            usage(str(error))
+        raise typer.Exit(code)
+
+    def known(self, *channels: str) -> None:
+        """End with a usage error if the model has no such layer."""
+        m = self.model.config.branches
+        names = {*self.model.names, *(str(k) for k in range(1, m + 1)), "residual", "unexplained"}
+        for channel in channels:
+            if channel not in names:
+                listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(self.model.names, start=1))
+                usage(f"there is no channel {channel!r}; the channels are {listed}, 'residual', 'unexplained'")
+
+
+def show_version(wanted: bool):
+    if wanted:
+        typer.echo(f"decomp {importlib.metadata.version('decomp')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")] = False,
+):
+    pass
+
+
+@app.command()
+def decompose(
+    source: Input,
+    out: Out = Path("out"),
+    model: Model = "animals",
+    domain: Domain = "auto",
+    target: Target = None,
+    size: Size = None,
+    box: BoxOption = None,
+    skip_existing: Skip = False,
+):
+    """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
+    from . import export
+
+    run = Run(model, domain, target, size, box)
+
+    def work(path: Path, folder: Path) -> dict:
+        d = run.decompose(path)
+        export.write_folder(d, folder)
+        return {"domain": d.domain, "face": d.box.found}
+
+    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+
+
+@app.command()
+def recompose(
+    source: Annotated[Path, typer.Argument(help="a photo, a folder of photos, or a layers.npz", exists=True)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="picture to write; a folder for a folder")],
+    strength: Annotated[
+        Optional[list[str]], typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 is the photo's own")
+    ] = None,
+    base: Base = None,
+    crop: Annotated[bool, typer.Option("--crop", help="write the square only, not the whole photo")] = False,
+    model: Model = "animals",
+    domain: Domain = "auto",
+    target: Target = None,
+    size: Size = None,
+    box: BoxOption = None,
+    skip_existing: Skip = False,
+):
+    """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo."""
+    from . import batch, export, photos
+    from .decomposition import to_bytes
+
+    strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
+    base = chosen_base(base, target)
+
+    def edit(d, path: Path) -> None:
+        edited = d.recompose(strengths, base)
+        whole = d.photo is not None and not crop
+        photos.save(d.paste(edited) if whole else photos.load(to_bytes(edited), name=path.name), path)
+
+    if source.suffix == ".npz":
+        try:
+            edit(export.read_npz(source), out)
+        except (photos.PhotoError, ValueError) as error:
+            usage(str(error))
+        return
+
+    run = Run(model, domain, target, size, box)
+    run.known(*strengths)
+    run.over(source, out, lambda path, made: edit(run.decompose(path), made), folder=False, skip_existing=skip_existing)
+
+
+@app.command()
+def sweep(
+    source: Input,
+    channel: Annotated[str, typer.Option("--channel", "-c", help="number or name of a channel")],
+    out: Out = Path("out"),
+    start: Annotated[float, typer.Option("--from", help="first strength")] = -1.0,
+    stop: Annotated[float, typer.Option("--to", help="last strength")] = 3.0,
+    steps: Annotated[int, typer.Option(min=2, max=101, help="number of strengths")] = 9,
+    gif: Annotated[bool, typer.Option("--gif", help="animate as GIF instead of WebP")] = False,
+    base: Base = None,
+    model: Model = "animals",
+    domain: Domain = "auto",
+    target: Target = None,
+    size: Size = None,
+    box: BoxOption = None,
+    skip_existing: Skip = False,
+):
+    """Show one channel at a row of strengths: a strip as PNG and an animation."""
+    import numpy as np
+
+    from . import export
+
+    base = chosen_base(base, target)
+    run = Run(model, domain, target, size, box)
+    run.known(channel)
+    values = np.linspace(start, stop, steps).tolist()
+
+    def work(path: Path, folder: Path) -> None:
+        pictures = run.decompose(path).sweep(channel, values, base)
+        folder.mkdir()
+        export.strip(pictures, values).save(folder / "strip.png")
+        export.animation(pictures, folder / ("animation.gif" if gif else "animation.webp"))
+
+    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+
+
+@app.command()
+def separate(
+    source: Input,
+    a: Annotated[str, typer.Option("--a", help="channels of the first texture: 1,4,orange hue")],
+    b: Annotated[str, typer.Option("--b", help="channels of the second texture")],
+    out: Out = Path("out"),
+    model: Model = "animals",
+    domain: Domain = "auto",
+    size: Size = None,
+    box: BoxOption = None,
+    skip_existing: Skip = False,
+):
+    """Separate two textures: the sums of two groups of channels, and what belongs to neither."""
+    from PIL import Image
+
+    from . import export
+    from .decomposition import to_bytes
+
+    run = Run(model, domain, None, size, box)
+    groups = [[name.strip() for name in group.split(",")] for group in (a, b)]
+    run.known(*groups[0], *groups[1])
+    if set(groups[0]) & set(groups[1]):
+        usage(f"channel {sorted(set(groups[0]) & set(groups[1]))[0]!r} is in both groups; each belongs to one")
+
+    def work(path: Path, folder: Path) -> None:
+        d = run.decompose(path)
+        s = d.separate(*groups)
+        folder.mkdir()
+        row = [("photo", d.picture), (f"texture a: {a}", s.a), (f"texture b: {b}", s.b), ("neither", s.rest)]
+        export.tiles([row, [("", d.picture), ("a + neither", s.a + s.rest), ("b + neither", s.b + s.rest)]]).save(
+            folder / "sheet.png"
+        )
+        for name, picture in s._asdict().items():
+            Image.fromarray(to_bytes(picture)).save(folder / f"{name}.png")
+
+    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+
+
+@app.command()
+def models():
+    """List the bundled models, their classes and channels."""
+    import json
+
+    from .weights import WEIGHTS, bundled
+
+    for name in bundled():
+        config = json.loads((WEIGHTS / name / "config.json").read_text())
+        typer.echo(f"{name}: {', '.join(config['domains'])}, trained at {config['size']} x {config['size']} pixels")
+        for k, role in enumerate(config["roles"], start=1):
+            typer.echo(f"  {k} {role['name']}")

@@ -1,0 +1,154 @@
+"""Third step of the walk: a photo in, its `Decomposition` out; the network runs once."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from . import photos
+from .config import ModelConfig
+from .decomposition import Decomposition
+from .domain import DomainClassifier
+from .faces import Box, crop, find_face
+from .generator import BranchedGenerator
+from .photos import Photo
+from .weights import WEIGHTS, bundled
+
+def load(name: str | Path = "animals") -> "Decomposer":
+    """A bundled model by name (offline), a folder with `config.json` and `model.safetensors`, or a hub id "owner/name".
+
+    Raises:
+        ValueError: no such model; the message lists what is bundled.
+    """
+    folder = WEIGHTS / str(name) if str(name) in bundled() else Path(name)
+    if folder.is_dir():
+        missing = [f for f in ("config.json", "model.safetensors") if not (folder / f).is_file()]
+        if missing:
+            raise ValueError(f"{folder} holds no {' and no '.join(missing)}; a model folder needs both")
+        return _read(folder)
+    if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
+        return _read(str(name))
+    raise ValueError(f"there is no model {str(name)!r}; accepted: {', '.join(bundled())}, a folder, or a hub id owner/name")
+
+
+def _read(source: Path | str) -> "Decomposer":
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the hub client announces every local folder
+            return Decomposer.from_pretrained(source, strict=True)
+    except Exception as error:  # damaged or foreign files, or the hub out of reach
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ValueError(f"{source} could not be loaded as a decomp model: {reason}") from error
+
+
+class Decomposer(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="decomp",
+    license="cc-by-nc-4.0",
+    tags=["image-decomposition", "branch-specialization"],
+    coders={ModelConfig: (lambda config: config.to_dict(), ModelConfig.from_dict)},
+):
+    """A branched generator and the classifier behind `domain="auto"`.
+
+    Example:
+        >>> import decomp, skimage
+        >>> layers = decomp.load("animals").decompose(skimage.data.cat())
+        >>> bool(abs(layers.recompose() - layers.picture).max() == 0)
+        True
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.generator = BranchedGenerator(config)
+        self.classifier = DomainClassifier(len(config.domains))
+        self.eval()
+
+    @classmethod
+    def _load_as_pickle(cls, *args):
+        raise ValueError("this model has no model.safetensors; pickled weights are not read")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Role of each channel, or "channel k" where none was measured."""
+        roles = self.config.roles or [{"name": f"channel {k}"} for k in range(1, self.config.branches + 1)]
+        return tuple(role["name"] for role in roles)
+
+    def domain_index(self, domain: str) -> int:
+        """Class index of a name; ValueError names the classes."""
+        if domain not in self.config.domains:
+            raise ValueError(f"there is no class {domain!r} in this model; accepted: {', '.join(self.config.domains)}")
+        return self.config.domains.index(domain)
+
+    def target_indices(self, target, domain: str) -> list[int]:
+        """Class index per branch from None (the photo's own), one name, M names, or a mapping channel -> name."""
+        if target is None or isinstance(target, str):
+            return [self.domain_index(target or domain)] * self.config.branches
+        if isinstance(target, Mapping):
+            chosen = [self.domain_index(domain)] * self.config.branches
+            for channel, name in target.items():
+                key = channel if isinstance(channel, str) else str(channel)
+                position = self.names.index(key) if key in self.names else int(key) - 1 if key.isdecimal() else -1
+                if not 0 <= position < self.config.branches:
+                    raise ValueError(f"there is no channel {channel!r}; accepted: 1 to {self.config.branches} or a name")
+                chosen[position] = self.domain_index(name)
+            return chosen
+        if len(target) != self.config.branches:
+            raise ValueError(f"{len(target)} target classes for {self.config.branches} branches")
+        return [self.domain_index(name) for name in target]
+
+    @torch.inference_mode()
+    def classify(self, x: Tensor) -> dict[str, float]:
+        """Probability of each class for one photo (3, h, w) in [-1, 1]."""
+        return dict(zip(self.config.domains, self.classifier(x[None]).softmax(dim=1)[0].tolist()))
+
+    @torch.inference_mode()
+    def decompose(
+        self,
+        image,
+        domain: str = "auto",
+        target: str | Sequence[str] | Mapping[int | str, str] | None = None,
+        size: int | None = None,
+        box: Box | None = None,
+        keep_phi: bool = False,
+    ) -> Decomposition:
+        """Find the face, cut it out, run the network once.
+
+        Args:
+            image: whatever `photos.load` accepts: a path, bytes, a PIL image, an array, or a `Photo`.
+            domain: class of the photo, or "auto".
+            target: class to turn it into: one name, M names, or a mapping from channel to name; None keeps it.
+            size: side of the decomposed square in pixels; default: the size the model was trained at.
+            box: where the face is; default: found, else the centre square.
+            keep_phi: also keep what each branch was fed.
+        Raises:
+            PhotoError: not a photo. ValueError: unknown class or channel, size too small.
+        """
+        photo = image if isinstance(image, Photo) else photos.load(image)
+        box = box or find_face(photo, self.config.face)
+        picture = crop(photo, box, size or self.config.size)  # (H, W, 3)
+        device = next(self.parameters()).device
+        x = torch.from_numpy(picture).permute(2, 0, 1).to(device)
+        confidence = self.classify(x) if domain == "auto" else None
+        if confidence:
+            domain = max(confidence, key=confidence.get)
+        targets = self.target_indices(target, domain)
+        output = self.generator(x[None], torch.tensor([targets], device=device))
+        as_pictures = lambda t: np.ascontiguousarray(t[0].movedim(-3, -1).cpu().numpy())
+        return Decomposition(
+            picture=picture,
+            residual=as_pictures(output.residual),
+            channels=as_pictures(output.channels),
+            names=self.names,
+            domain=domain,
+            targets=tuple(self.config.domains[i] for i in targets),
+            confidence=confidence,
+            phi=as_pictures(output.phi) if keep_phi else None,
+            photo=photo,
+            box=box,
+        )

@@ -1,0 +1,159 @@
+"""Fourth step of the walk: the channels of one photo, and everything that is a weighted sum of them.
+
+Convention: pictures are float32 arrays (H, W, 3), RGB, around [-1, 1]; details (channels, unexplained) are signed
+and add up: photo = residual + sum_k channels[k] + unexplained. Nothing here runs the network.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .faces import Box, paste
+from .measures import ACTIVE
+from .photos import Photo
+
+Picture = np.ndarray  # float32 (H, W, 3), RGB
+Base = Literal["photo", "regenerated"]
+Strengths = Mapping[int | str, float] | Sequence[float]
+
+
+class Channel(NamedTuple):
+    """What is known of one channel."""
+
+    index: int  # 1 .. M, as in the paper
+    name: str  # its role, measured per weights
+    energy: float  # root mean square in this photo, in units of [-1, 1]
+    active: bool  # energy at least 10 % of the largest channel's
+
+
+class Separation(NamedTuple):
+    """Two textures and what belongs to neither; a + b + rest = photo."""
+
+    a: Picture
+    b: Picture
+    rest: Picture
+
+
+def to_bytes(picture: Picture) -> np.ndarray:
+    """A picture in [-1, 1] as uint8, rounded and clipped."""
+    return np.clip(np.rint((picture + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The layers of one photo; made by `Decomposer.decompose`, or read from `layers.npz` by `export.read_npz`."""
+
+    picture: Picture  # x, the square of the photo that was decomposed
+    residual: Picture  # R
+    channels: np.ndarray  # v_1 .. v_M, (M, H, W, 3)
+    names: tuple[str, ...]  # role of each channel
+    domain: str  # class of the photo
+    targets: tuple[str, ...]  # class each branch was asked for
+    confidence: dict[str, float] | None = None  # probability of each class where domain was "auto"
+    phi: np.ndarray | None = None  # what each branch was fed, (M, H, W, 3), on request
+    photo: Photo | None = None  # the whole photo ...
+    box: Box | None = None  # ... and where in it `picture` lies
+
+    @cached_property
+    def regenerated(self) -> Picture:
+        """f(x) = R + sum_k v_k."""
+        return self.residual + self.channels.sum(axis=0)
+
+    @cached_property
+    def unexplained(self) -> Picture:
+        """E = x - f(x)."""
+        return self.picture - self.regenerated
+
+    @cached_property
+    def info(self) -> tuple[Channel, ...]:
+        """Name, energy, active or silent, for every channel."""
+        energy = np.sqrt(np.square(self.channels).mean(axis=(1, 2, 3)))
+        return tuple(
+            Channel(k, name, float(e), bool(e >= ACTIVE * energy.max()))
+            for k, (name, e) in enumerate(zip(self.names, energy), start=1)
+        )
+
+    def index(self, channel: int | str) -> int:
+        """Position 0 .. M - 1 of a channel given by number (1 .. M) or name; ValueError if there is none."""
+        if isinstance(channel, str) and channel.isdecimal():
+            channel = int(channel)
+        if isinstance(channel, str):
+            if channel in self.names:
+                return self.names.index(channel)
+        elif 1 <= channel <= len(self.names):
+            return int(channel) - 1
+        known = ", ".join(f"{k} {name!r}" for k, name in enumerate(self.names, start=1))
+        raise ValueError(f"there is no channel {channel!r}; the channels are {known}")
+
+    def layer(self, name: int | str) -> np.ndarray:
+        """One layer by name or number: a channel, "residual" or "unexplained"."""
+        if name in ("residual", "unexplained"):
+            return getattr(self, name)
+        return self.channels[self.index(name)]
+
+    def recompose(self, strengths: Strengths = {}, base: Base = "photo") -> Picture:
+        """The picture with each layer at its strength: base + sum_j (strength_j - 1) layer_j.
+
+        Args:
+            strengths: either M numbers, one per channel, or a mapping from channel (number 1 .. M or name), "residual"
+                or "unexplained" to a number. What is not named stays at 1.
+            base: "photo" keeps the unexplained rest E, so that all strengths at 1 give the photo itself, bit for bit;
+                "regenerated" leaves E out, as in the paper's figures.
+        Raises:
+            ValueError: unknown layer, wrong number of strengths, or a strength that is not finite.
+        """
+        if base not in ("photo", "regenerated"):
+            raise ValueError(f"base is {base!r}; accepted: 'photo', 'regenerated'")
+        if not isinstance(strengths, Mapping):
+            if len(strengths) != len(self.channels):
+                raise ValueError(f"{len(strengths)} strengths for {len(self.channels)} channels")
+            strengths = dict(enumerate(strengths, start=1))
+        result = (self.picture if base == "photo" else self.regenerated).copy()
+        for name, strength in strengths.items():
+            if not np.isfinite(strength):
+                raise ValueError(f"strength of {name!r} is {strength}; a finite number is needed")
+            if base == "regenerated" and name == "unexplained":
+                raise ValueError("'unexplained' is not part of the re-generated picture; use base='photo'")
+            layer = self.layer(name)
+            if strength != 1:
+                result += np.float32(strength - 1) * layer
+        return result
+
+    def sweep(self, channel: int | str, values: Sequence[float], base: Base = "photo") -> np.ndarray:
+        """One layer at a row of strengths (figures 13 and 14): (len(values), H, W, 3)."""
+        return np.stack([self.recompose({channel: value}, base) for value in values])
+
+    def separate(self, group_a: Sequence[int | str], group_b: Sequence[int | str]) -> Separation:
+        """Two textures, each the sum of a group of channels (figure 15). A channel may be in one group only."""
+        a, b = [self.index(k) for k in group_a], [self.index(k) for k in group_b]
+        if not a or not b:
+            raise ValueError("both groups need at least one channel")
+        shared = sorted(set(a) & set(b))
+        if shared:
+            raise ValueError(f"channel {self.names[shared[0]]!r} is in both groups; each channel belongs to one")
+        texture_a, texture_b = (self.channels[sorted(set(g))].sum(axis=0) for g in (a, b))
+        return Separation(texture_a, texture_b, self.picture - texture_a - texture_b)
+
+    def raised(self, layer: int | str) -> Picture:
+        """A signed layer with its contrast raised, zero at mid-grey: three times its energy becomes 1 (figure 10)."""
+        v = self.layer(layer)
+        if layer == "residual":
+            return v
+        return np.clip(v / (3 * np.sqrt(np.square(v).mean()) + 1e-12), -1, 1)
+
+    def added(self, channel: int | str, base: Base = "regenerated") -> Picture:
+        """The picture with a channel, not amplified, added once more (figure 11): strength 2."""
+        return self.recompose({channel: 2}, base)
+
+    def covariance(self) -> np.ndarray:
+        """Covariance of the channels over pixels and colours, (M, M) float64; its diagonal is their variance."""
+        return np.cov(self.channels.reshape(len(self.channels), -1).astype(np.float64), bias=True)
+
+    def paste(self, edited: Picture) -> Photo:
+        """The whole photo in its full resolution with an edit of `picture` put back; see `faces.paste`."""
+        if self.photo is None or self.box is None:
+            raise ValueError("this decomposition does not carry its photo, so there is nothing to paste into")
+        return paste(self.photo, self.box, self.picture, edited)

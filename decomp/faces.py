@@ -1,0 +1,168 @@
+"""Where the face is: find it, cut it out for the network, put the edit back into the full photo."""
+
+import functools
+import math
+import threading
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .photos import Photo
+
+FEATHER = 0.08  # width of the soft edge, as a part of the box's side
+SMALLEST = 16  # pixels, the side of the smallest box that may be given
+
+
+class Framing(NamedTuple):
+    """A detector and how its box sits in a training photo."""
+
+    cascade: str
+    scale: float  # between two sizes of the detector's window
+    neighbours: int  # detections that must agree
+    certainty: float  # a box of less weight is taken for no face
+    side: float  # the box's side, as a part of the photo's side
+    x: float  # the box's centre, as a part of the photo's side
+    y: float
+
+
+# Side, x and y are medians over the training photos, detected with these very settings: 300 AFHQ cats (10th to 90th
+# percentile of the side 0.53 to 0.70) and 300 CelebA-HQ faces (0.58 to 0.70).
+FRAMINGS = {
+    "cat": Framing("haarcascade_frontalcatface_extended.xml", 1.05, 1, 1.0, side=0.62, x=0.50, y=0.573),
+    "human": Framing("haarcascade_frontalface_default.xml", 1.1, 3, 3.0, side=0.65, x=0.50, y=0.55),
+}
+# The certainty keeps about nine true boxes in ten; of the false ones 5 of 7 go on cat photos, and most on photos of
+# dogs and wild animals. A missed face costs little, as the centre square usually holds it.
+# Longest side that the detector sees. On 150 cat photos of 800 pixels, its best box holds both eyes in 121 of them at
+# 320 pixels and in 110 at 640, where it also takes four times as long.
+DETECT = 320
+# From this part of the photo's short side on, the photo is taken for a finished crop and the box grows to all of it.
+WHOLE = 0.8
+
+_LOCK = threading.Lock()  # a cascade keeps state while it runs
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square inside a photo, in its pixels."""
+
+    left: int
+    top: int
+    side: int
+    found: str  # by whom: "cat", "human", "centre" or "given"
+
+
+@functools.cache
+def _cascade(name: str) -> cv2.CascadeClassifier:
+    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
+
+
+def find_face(photo: Photo, kind: str) -> Box:
+    """The most certain face, framed like the training photos; the photo's centre square if there is none.
+
+    The square is moved and, if it must, shrunk to lie inside the photo. Alpha is not looked at.
+
+    Args:
+        photo: any photo.
+        kind: "cat" (also finds some dogs and wild cats) or "human".
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in FRAMINGS:
+        raise ValueError(f"kind of face is {kind!r}; accepted: {', '.join(map(repr, FRAMINGS))}")
+    framing = FRAMINGS[kind]
+    height, width = photo.pixels.shape[:2]
+    short = min(height, width)
+    scale = min(1, DETECT / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    grey = cv2.cvtColor(cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    if grey.dtype == np.uint16:
+        grey = (grey // 257).astype(np.uint8)
+    with _LOCK:
+        boxes, _, weights = _cascade(framing.cascade).detectMultiScale3(
+            grey, framing.scale, framing.neighbours, outputRejectLevels=True
+        )
+    if len(boxes) == 0 or max(weights) < framing.certainty:
+        return Box((width - short) // 2, (height - short) // 2, short, "centre")
+    x, y, box_side, _ = boxes[np.argmax(weights)] / scale
+    side = box_side / framing.side
+    left = x + box_side / 2 - framing.x * side
+    top = y + box_side / 2 - framing.y * side
+    if side > WHOLE * short:
+        left, top, side = left + (side - short) / 2, top + (side - short) / 2, short
+    side = round(side)
+    return Box(min(max(round(left), 0), width - side), min(max(round(top), 0), height - side), side, kind)
+
+
+def given_box(photo: Photo, left: int, top: int, side: int) -> Box:
+    """The square that the user marked.
+
+    Raises:
+        ValueError: it is not inside the photo, or smaller than 16 pixels.
+    """
+    height, width = photo.pixels.shape[:2]
+    if side < SMALLEST or left < 0 or top < 0 or left + side > width or top + side > height:
+        raise ValueError(
+            f"{photo.name}: box at ({left}, {top}) of {side} pixels; accepted: at least {SMALLEST} pixels, "
+            f"inside the photo of {width} x {height}"
+        )
+    return Box(left, top, side, "given")
+
+
+def _resize(plane: np.ndarray, size: int, resample: Image.Resampling) -> np.ndarray:
+    """(h, w) float32 to (size, size), antialiased when it shrinks; the same values if nothing changes."""
+    if plane.shape == (size, size):
+        return plane
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize((size, size), resample))
+
+
+def crop(photo: Photo, box: Box, size: int) -> np.ndarray:
+    """(size, size, 3) float32 in [-1, 1], Lanczos; exact if the box has that size. Alpha is not looked at."""
+    pixels = photo.pixels[box.top : box.top + box.side, box.left : box.left + box.side]
+    rgb = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max * 2 - 1
+    planes = [_resize(rgb[..., c], size, Image.Resampling.LANCZOS) for c in range(3)]
+    return np.clip(np.stack(planes, axis=2), -1, 1)
+
+
+def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Photo:
+    """Put an edit back: the difference `after - before`, enlarged (bicubic) to the box, is added to the photo.
+
+    The photo keeps its own fine detail. The edit fades out by a raised cosine over 8 % of the side and is exactly zero
+    on the outermost pixels of the box, except on sides where the box ends with the photo: there it does not fade, else
+    the edit of a photo that is all face would lose its rim. Outside the box and wherever the difference is zero no bit
+    changes; alpha and metadata are kept.
+
+    Args:
+        photo: what the crop was taken from.
+        box: where it was taken.
+        before: (size, size, 3) in [-1, 1], the crop as fed to the network.
+        after: the same crop, edited.
+    Raises:
+        ValueError: the two differ in shape, are not square, or hold values that are not finite.
+    """
+    if before.shape != after.shape or before.ndim != 3 or before.shape != (len(before), len(before), 3):
+        raise ValueError(f"{photo.name}: crops of shape {before.shape} and {after.shape}; accepted: twice (s, s, 3)")
+    difference = np.asarray(after, np.float32) - np.asarray(before, np.float32)
+    if not np.isfinite(difference).all():
+        raise ValueError(f"{photo.name}: the edit holds values that are not finite; accepted: values in [-1, 1]")
+    height, width = photo.pixels.shape[:2]
+    rows = _fade(box.side, box.top > 0, box.top + box.side < height)
+    columns = _fade(box.side, box.left > 0, box.left + box.side < width)
+    white = np.iinfo(photo.pixels.dtype).max
+    pixels = photo.pixels.copy()
+    inside = pixels[box.top : box.top + box.side, box.left : box.left + box.side]  # a view
+    for c in range(3):
+        change = _resize(difference[..., c], box.side, Image.Resampling.BICUBIC) * rows[:, None] * columns
+        inside[..., c] = np.clip(np.rint(inside[..., c] + change * (white / 2)), 0, white)
+    return replace(photo, pixels=pixels)
+
+
+def _fade(side: int, start: bool, end: bool) -> np.ndarray:
+    """(side,) float32 weights in [0, 1] that rise from 0 at the start and fall to 0 at the end, where asked to."""
+    ramp = math.ceil(FEATHER * side)
+    distance = np.minimum(np.arange(side) / ramp, 1)
+    rise = (0.5 - 0.5 * np.cos(np.pi * distance)).astype(np.float32)
+    return (rise if start else 1) * (rise[::-1] if end else 1) * np.ones(side, np.float32)

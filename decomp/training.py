@@ -1,0 +1,212 @@
+"""Plain GAN training of a branched generator: photos in folders by class -> weights.
+
+Data is laid out as AFHQ: `root/{train,val}/{domain}/*`. A run folder holds `state.pt` (to resume), `stats.jsonl`,
+`samples/*.png`, and `model.safetensors` with `config.json` (the running average of the weights, for use).
+"""
+
+import json
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from . import measures
+from .config import ModelConfig
+from .discriminator import Discriminator
+from .generator import BranchedGenerator
+
+
+@dataclass
+class TrainConfig:
+    """How a model is trained; the paper's own is a pure GAN, `fidelity = [[0, 0]]`."""
+
+    images: int = 32_000  # length of the run, counted in photos shown
+    batch: int = 8
+    lr: float = 2e-4  # Adam, betas (0, 0.99), for both networks
+    r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and multiplied by 8
+    fidelity: tuple = ((0, 0.3),)  # weight of L1(f(x, y), x), same-class samples: (images, weight) knots, linear between
+    smooth: float = 0.4  # TV(R)/TV(x) is held below this by a hinge of weight 10; 0 turns the hinge off
+    offset: float = 5.0  # weight of the penalty on each channel's mean colour, which would only cancel in the sum
+    ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
+    critic_base: int = 16
+    critic_cap: int = 128
+    tick: int = 2_000  # images between two saves
+    seed: int = 0
+
+    def fidelity_at(self, images: int) -> float:
+        return float(np.interp(images, *zip(*self.fidelity)))
+
+
+class Photos:
+    """All photos of one split in memory as uint8, a quarter larger than the crop; domains sampled equally often."""
+
+    def __init__(self, root: Path, split: str, domains: tuple[str, ...], size: int, limit: int | None = None):
+        self.size = size
+        kept = size * 5 // 4
+        self.by_domain = []
+        for domain in domains:
+            files = sorted(p for p in (root / split / domain).iterdir() if p.is_file())[:limit]
+            if not files:
+                raise ValueError(f"{root / split / domain} holds no photos")
+            stack = np.empty((len(files), kept, kept, 3), np.uint8)
+            for i, file in enumerate(tqdm(files, f"{split}/{domain}", leave=False)):
+                with Image.open(file) as photo:
+                    stack[i] = ImageOps.fit(photo.convert("RGB"), (kept, kept), Image.Resampling.LANCZOS)
+            self.by_domain.append(torch.from_numpy(stack).permute(0, 3, 1, 2))
+        # StarGAN-v2's augmentation: half the time a random resized crop, always a random flip
+        self.augment = v2.Compose([
+            v2.RandomApply([v2.RandomResizedCrop(kept, scale=(0.8, 1), ratio=(0.9, 1.1))], p=0.5),
+            v2.RandomHorizontalFlip(),
+            v2.Resize(size),
+        ])
+
+    def batch(self, n: int) -> tuple[Tensor, Tensor]:
+        """n augmented photos (n, 3, size, size) in [-1, 1] and their classes (n,)."""
+        labels = torch.randint(len(self.by_domain), (n,))
+        photos = [self.augment(self.by_domain[y][torch.randint(len(self.by_domain[y]), ())]) for y in labels]
+        return torch.stack(photos).float() / 127.5 - 1, labels
+
+    def fixed(self, per_domain: int) -> tuple[Tensor, Tensor]:
+        """The first photos of each domain, not augmented."""
+        x = torch.cat([v2.functional.resize(stack[:per_domain], [self.size]) for stack in self.by_domain])
+        return x.float() / 127.5 - 1, torch.arange(len(self.by_domain)).repeat_interleave(per_domain)
+
+
+def r1_penalty(logits: Tensor, x: Tensor) -> Tensor:
+    """Half the squared gradient of the discriminator at real photos (Mescheder et al., 2018)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+class Trainer:
+    """One run: `Trainer(model_config, train_config, data, out).run(minutes)`; resumes from `out/state.pt` if there."""
+
+    def __init__(self, model: ModelConfig, config: TrainConfig, data: Path, out: Path, device: str = "cpu"):
+        self.config, self.out, self.device = config, out, device
+        torch.manual_seed(config.seed)
+        place = lambda module: module.to(device, memory_format=torch.channels_last)
+        self.g = place(BranchedGenerator(model))
+        self.d = place(Discriminator(model.size, len(model.domains), config.critic_base, config.critic_cap))
+        self.average = deepcopy(self.g).requires_grad_(False)
+        adam = lambda net: torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.0, 0.99), weight_decay=1e-4)
+        self.opt_g, self.opt_d = adam(self.g), adam(self.d)
+        self.images = self.steps = 0
+        (out / "samples").mkdir(parents=True, exist_ok=True)
+        (out / "options.json").write_text(json.dumps({"model": model.to_dict(), "training": asdict(config)}, indent=2))
+        self.photos = Photos(data, "train", model.domains, model.size)
+        self.held_out = Photos(data, "val", model.domains, model.size, limit=16)
+        if (out / "state.pt").exists():
+            self.load_state()
+
+    def parts(self) -> dict:
+        return {"g": self.g, "d": self.d, "average": self.average, "opt_g": self.opt_g, "opt_d": self.opt_d}
+
+    def load_state(self) -> None:
+        state = torch.load(self.out / "state.pt", map_location=self.device, weights_only=True)
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        for group in self.opt_g.param_groups + self.opt_d.param_groups:
+            group["lr"] = self.config.lr
+        self.images, self.steps = state["images"], state["steps"]
+        torch.set_rng_state(state["rng"].cpu())
+
+    def save(self) -> None:
+        state = {name: part.state_dict() for name, part in self.parts().items()}
+        state |= {"images": self.images, "steps": self.steps, "rng": torch.get_rng_state()}
+        torch.save(state, self.out / "state.tmp")
+        (self.out / "state.tmp").replace(self.out / "state.pt")
+        self.average.save_pretrained(self.out)
+
+    def step(self) -> dict:
+        """One update of both networks; the generator runs once and serves both."""
+        x, y = self.photos.batch(self.config.batch)
+        same = torch.arange(len(y)) % 2 == 0  # half of the batch keeps its class
+        target = torch.where(same, y, torch.randint(len(self.photos.by_domain), y.shape))
+        same = target == y
+        x, y, target = (t.to(self.device) for t in (x, y, target))
+        x = x.contiguous(memory_format=torch.channels_last)
+        low = torch.autocast(self.device, torch.bfloat16)
+
+        with low:
+            output = self.g(x, target)
+            fake = output.image
+        with low:
+            real_loss = F.softplus(-self.d(x, y).float()).mean()
+            fake_loss = F.softplus(self.d(fake.detach(), target).float()).mean()
+        d_loss = real_loss + fake_loss
+        penalty = torch.zeros(())
+        if self.steps % 8 == 0:
+            x_r1 = x.clone().requires_grad_()
+            penalty = r1_penalty(self.d(x_r1, y), x_r1)
+        self.opt_d.zero_grad()
+        (d_loss + 8 * self.config.r1 * penalty).backward()
+        self.opt_d.step()
+
+        self.d.requires_grad_(False)
+        with low:
+            adversarial = F.softplus(-self.d(fake, target).float()).mean()
+        self.d.requires_grad_(True)
+        fidelity = (fake.float() - x).abs().mean(dim=(1, 2, 3))[same.to(self.device)].sum() / max(1, int(same.sum()))
+        ratio = (measures.total_variation(output.residual.float()) / measures.total_variation(x)).mean()
+        hinge = 10 * F.relu(ratio - self.config.smooth) if self.config.smooth else 0
+        offset = output.channels.float().mean(dim=(3, 4)).square().sum(dim=(1, 2)).mean()
+        self.opt_g.zero_grad()
+        loss = adversarial + self.config.fidelity_at(self.images) * fidelity + hinge + self.config.offset * offset
+        loss.backward()
+        self.opt_g.step()
+
+        self.steps += 1
+        self.images += len(x)
+        half_life = min(self.config.ema, self.images * 0.1)
+        with torch.no_grad():
+            weight = 1 - 0.5 ** (len(x) / half_life)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.g.parameters()), weight)
+        losses = {"d": d_loss, "g": adversarial, "fidelity": fidelity, "r1": penalty}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def run(self, minutes: float = float("inf")) -> None:
+        """Train until `images` are shown or the time is over; saves at every tick and at the end."""
+        end = time.monotonic() + 60 * minutes
+        bar = tqdm(total=self.config.images, initial=self.images, unit="img", smoothing=0.05)
+        recent, started = [], time.monotonic()
+        while self.images < self.config.images and time.monotonic() < end:
+            before = self.images // self.config.tick
+            recent.append(self.step())
+            bar.update(self.config.batch)
+            if self.images // self.config.tick != before:
+                self.tick(recent, time.monotonic() - started)
+                recent, started = [], time.monotonic()
+        self.tick(recent, time.monotonic() - started)
+
+    def tick(self, recent: list[dict], seconds: float) -> None:
+        if not recent:
+            return
+        self.save()
+        x, y = (t.to(self.device) for t in self.held_out.fixed(8))
+        with torch.no_grad():
+            output = self.average(x, y)
+        stats = {"images": self.images, "fidelity_weight": self.config.fidelity_at(self.images)}
+        stats |= {name: sum(r[name] for r in recent) / len(recent) for name in ("d", "g", "fidelity")}
+        stats |= {"images_per_second": len(recent) * self.config.batch / seconds} | measures.summary(x.cpu(), type(output)(*(t.cpu() for t in output)))
+        with (self.out / "stats.jsonl").open("a") as file:
+            file.write(json.dumps(stats) + "\n")
+        self.sample(x[::4], y[::4], type(output)(*(t[::4] for t in output)))
+
+    @torch.no_grad()
+    def sample(self, x: Tensor, y: Tensor, output) -> None:
+        """A picture with one row per photo: x, f(x), f(x) of every class, R, the channels with contrast raised."""
+        columns = [x, output.image]
+        columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.photos.by_domain))]
+        scale = 0.5 / output.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0, :, :, :, :] / 2
+        columns += [output.residual, *(output.channels * scale).unbind(dim=1)]
+        grid = torch.stack(columns, dim=1).clamp(-1, 1)  # (rows, columns, 3, h, w)
+        picture = ((grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2) + 1) * 127.5).byte().cpu().numpy()
+        Image.fromarray(picture).save(self.out / "samples" / f"{self.images:07d}.png")

@@ -1,0 +1,46 @@
+"""Real classes at toy sizes, real photos that ship with scikit-image, and tensor shapes checked at every call."""
+
+from jaxtyping import install_import_hook
+
+TENSOR_CODE = ("diffusion", "discriminator", "domain", "generator", "measures")
+install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
+
+import pytest
+import skimage
+import torch
+from PIL import Image
+
+from decomp.config import ModelConfig
+from decomp.decomposer import Decomposer
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return ModelConfig(domains=("cat", "dog"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
+
+
+@pytest.fixture
+def toy(config) -> Decomposer:
+    """An untrained model; its outputs are made visible, since training starts at f = R."""
+    torch.manual_seed(0)
+    model = Decomposer(config)
+    for branch in model.generator.branches:
+        torch.nn.init.normal_(branch.style.weight, std=3)
+    return model
+
+
+@pytest.fixture(scope="session")
+def cat():
+    return skimage.data.cat()  # (300, 451, 3) uint8
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, cat):
+    """Photos in a tree, with one stem in two formats and one file that is no photo."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "sub").mkdir()
+    Image.fromarray(cat).save(root / "cat.png")
+    Image.fromarray(cat).save(root / "cat.jpg")
+    Image.fromarray(skimage.data.astronaut()).save(root / "sub" / "cat.jpg")
+    (root / "broken.jpg").write_text("this is not a photo")
+    return root

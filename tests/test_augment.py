@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from decomp import PerturbChannels
+
+
+def test_no_spread_is_the_identity(toy):
+    x = torch.rand(2, 3, 40, 40)
+    assert torch.allclose(PerturbChannels(toy, "cat", spread=0)(x), x, atol=1e-6)
+
+
+def test_change_lies_in_the_channels(toy):
+    torch.manual_seed(1)
+    x = 0.5 + torch.zeros(1, 3, 32, 32) + 0.05 * torch.randn(1, 3, 32, 32)
+    changed = PerturbChannels(toy, "cat", spread=0.1)(x)
+    assert not torch.allclose(changed, x, atol=1e-3)
+    basis = toy.generator(x * 2 - 1, torch.tensor([0])).channels[0].flatten(1)  # (M, N)
+    difference = 2 * (changed - x).flatten()
+    left = difference - basis.mT @ torch.linalg.lstsq(basis.mT, difference[:, None]).solution[:, 0]
+    assert left.norm() < 1e-3 * difference.norm()
+
+
+def test_each_photo_is_changed_differently(toy):
+    x = torch.rand(1, 3, 32, 32).expand(2, -1, -1, -1) * 0.2 + 0.4
+    a, b = PerturbChannels(toy, spread=0.3)(x)
+    assert not torch.allclose(a, b, atol=1e-3)
+
+
+def test_in_a_torchvision_pipeline(toy):
+    pipeline = v2.Compose([v2.RandomHorizontalFlip(), PerturbChannels(toy, "dog")])
+    out = pipeline(torch.rand(3, 36, 36))
+    assert out.shape == (3, 36, 36) and out.min() >= 0 and out.max() <= 1
+
+
+def test_bad_options(toy):
+    with pytest.raises(ValueError, match="from 0 up"):
+        PerturbChannels(toy, spread=-1)
+    with pytest.raises(ValueError, match="accepted: cat, dog"):
+        PerturbChannels(toy, domain="cow")

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from decomp import batch, photos
+from decomp.photos import PhotoError
+
+
+def copy(path, made):
+    made.write_bytes(photos.load(path).pixels.tobytes())
+    return {"note": "copied"}
+
+
+def test_tree_is_mirrored_and_reported(folder, tmp_path):
+    code = batch.run(folder, tmp_path, copy, folder=False, skip_existing=False)
+    assert code == batch.SOME_FAILED
+    results = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert results == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json"}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["done"], report["skipped"], report["failed"]) == (3, 0, 1)
+    failed = next(row for row in report["photos"] if row["status"] == "failed")
+    assert failed["photo"] == "broken.jpg" and "broken.jpg" in failed["reason"]
+    assert all(row["note"] == "copied" for row in report["photos"] if row["status"] == "done")
+
+
+def test_skip_existing_leaves_results_alone(folder, tmp_path):
+    (tmp_path / "cat.png").write_text("mine")
+    batch.run(folder, tmp_path, copy, folder=False, skip_existing=True)
+    assert (tmp_path / "cat.png").read_text() == "mine"
+    batch.run(folder, tmp_path, copy, folder=False, skip_existing=False)
+    assert (tmp_path / "cat.png").read_bytes() != b"mine"
+
+
+def test_a_run_that_breaks_leaves_nothing_half_written(folder, tmp_path):
+    def half(path, made):
+        made.mkdir()
+        (made / "part").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(folder / "cat.png", tmp_path, half, folder=True, skip_existing=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_result_is_replaced_whole(folder, tmp_path):
+    def write(name):
+        def work(path, made):
+            made.mkdir()
+            (made / name).write_text(name)
+
+        return work
+
+    for name in ("first", "second"):
+        assert batch.run(folder / "cat.png", tmp_path, write(name), folder=True, skip_existing=False) == batch.DONE
+    assert [p.name for p in (tmp_path / "cat.png").iterdir()] == ["second"]
+    assert [p.name for p in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_results_inside_the_source_are_no_input(folder, tmp_path):
+    import shutil
+
+    source = tmp_path / "photos"
+    shutil.copytree(folder, source)
+    for _ in range(2):
+        batch.run(source, source / "out", copy, folder=False, skip_existing=False)
+    assert json.loads((source / "out" / "report.json").read_text())["done"] == 3
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(PhotoError, match="no photos below this folder; accepted: .*jpg"):
+        batch.run(tmp_path / "in", tmp_path / "out", copy, folder=False, skip_existing=False)

@@ -1,0 +1,57 @@
+"""Channels drawn by hand get the names that a person would give them."""
+
+import math
+
+import pytest
+import torch
+
+from decomp import roles
+
+
+def waves(angle: float, period: float, side: int = 128) -> torch.Tensor:
+    """Strokes at an angle in degrees from vertical, "/" being 45: (side, side)."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    a = math.radians(angle)
+    return torch.sin(2 * math.pi * (x * math.cos(a) + y * math.sin(a)) / period)
+
+
+def measured(picture: torch.Tensor) -> dict:
+    """Figures of one channel (3, h, w) beside a second one that keeps it active."""
+    v = torch.stack([picture, picture.roll(1, -1)])[None]
+    return roles.measure(v, ["cat"], "cat")[0]
+
+
+@pytest.mark.parametrize("angle, word", [(0, "vertical"), (45, "diagonal /"), (90, "horizontal"), (135, "diagonal \\")])
+def test_direction(angle, word):
+    f = measured(waves(angle, 6).expand(3, -1, -1))
+    assert f["coherence"] > 0.9 and f["wavelength"] == pytest.approx(6, rel=0.15)
+    assert roles.describe(f, 128) == f"fine {word} strokes"
+
+
+def test_hue():
+    spot = torch.zeros(128, 128)
+    spot[::16, ::16] = 1
+    orange = torch.tensor([1.0, 0.5, 0.0]) - 0.5
+    f = measured(orange[:, None, None] * spot)
+    assert f["lightness"] < 0.1 and f["hue"] == "orange"
+
+
+def test_bright_and_dark_spots():
+    torch.manual_seed(0)
+    spots = (torch.rand(128, 128) > 0.97).float()
+    assert "highlights" in roles.describe(measured(spots.expand(3, -1, -1)), 128)
+    assert "dark spots" in roles.describe(measured(-spots.expand(3, -1, -1)), 128)
+
+
+def test_eyes():
+    torch.manual_seed(0)
+    mask = roles.zone_masks("cat", 128, 128)["eyes"]
+    picture = torch.randn(128, 128) * mask
+    assert roles.describe(measured(picture.expand(3, -1, -1)), 128).endswith(", eyes")
+
+
+def test_silent_and_unique():
+    torch.manual_seed(0)
+    noise = torch.randn(1, 1, 3, 64, 64) * torch.tensor([1, 1, 0.01])[None, :, None, None, None]
+    named = [r["name"] for r in roles.name(roles.measure(noise, ["cat"], "cat"), 64)]
+    assert named[2] == "silent" and named[1] == f"{named[0]} II"
