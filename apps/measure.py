@@ -25,10 +25,8 @@ def validation(model: Decomposer, data: Path, per_domain: int | None) -> tuple[t
     for label, domain in enumerate(model.config.domains):
         for path in photos.find(data / "val" / domain)[:per_domain]:
             photo = photos.load(path)
-            h, w = photo.pixels.shape[:2]
-            side = min(h, w)
-            box = faces.given_box(photo, (w - side) // 2, (h - side) // 2, side)
-            x.append(torch.from_numpy(faces.crop(photo, box, model.config.size)).permute(2, 0, 1))
+            square = faces.crop(photo, faces.find_face(photo, "centre"), model.config.size)
+            x.append(torch.from_numpy(square).permute(2, 0, 1))
             y.append(label)
     return torch.stack(x), torch.tensor(y)
 

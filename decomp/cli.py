@@ -22,6 +22,7 @@ Target = Annotated[
 ]
 Size = Annotated[Optional[int], typer.Option(help="side of the decomposed square, pixels; default: the model's")]
 BoxOption = Annotated[Optional[str], typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
+MaxPixels = Annotated[float, typer.Option("--max-megapixels", help="larger photos are refused")]
 Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
 Base = Annotated[
     Optional[str],
@@ -63,7 +64,7 @@ def chosen_base(base: str | None, target: list[str] | None) -> str:
 class Run:
     """What all commands over photos share: the model, how each photo is decomposed, and the loop over the input."""
 
-    def __init__(self, model, domain, target, size, box):
+    def __init__(self, model, domain, target, size, box, max_megapixels):
         from . import decomposer
 
         try:
@@ -77,7 +78,7 @@ class Run:
             self.model.target_indices(self.target, self.model.config.domains[0])
         except ValueError as error:
             usage(str(error))
-        self.domain, self.size = domain, size
+        self.domain, self.size, self.max_pixels = domain, size, round(max_megapixels * 1e6)
         if size is not None and size < 2 * self.model.config.stride:
             usage(f"size is {size}; at least {2 * self.model.config.stride} is needed")
         self.box = box and [int(number(n)) for n in box.split(",")]
@@ -87,7 +88,7 @@ class Run:
     def decompose(self, path: Path):
         from . import faces, photos
 
-        photo = photos.load(path)
+        photo = photos.load(path, self.max_pixels)
         try:
             box = faces.given_box(photo, *self.box) if self.box else None
         except ValueError as error:
@@ -136,12 +137,13 @@ def decompose(
     target: Target = None,
     size: Size = None,
     box: BoxOption = None,
+    max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
     """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
     from . import export
 
-    run = Run(model, domain, target, size, box)
+    run = Run(model, domain, target, size, box, max_megapixels)
 
     def work(path: Path, folder: Path) -> dict:
         d = run.decompose(path)
@@ -165,6 +167,7 @@ def recompose(
     target: Target = None,
     size: Size = None,
     box: BoxOption = None,
+    max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
     """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo."""
@@ -186,7 +189,7 @@ def recompose(
             usage(str(error))
         return
 
-    run = Run(model, domain, target, size, box)
+    run = Run(model, domain, target, size, box, max_megapixels)
     run.known(*strengths)
     run.over(source, out, lambda path, made: edit(run.decompose(path), made), folder=False, skip_existing=skip_existing)
 
@@ -206,6 +209,7 @@ def sweep(
     target: Target = None,
     size: Size = None,
     box: BoxOption = None,
+    max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
     """Show one channel at a row of strengths: a strip as PNG and an animation."""
@@ -214,7 +218,7 @@ def sweep(
     from . import export
 
     base = chosen_base(base, target)
-    run = Run(model, domain, target, size, box)
+    run = Run(model, domain, target, size, box, max_megapixels)
     run.known(channel)
     values = np.linspace(start, stop, steps).tolist()
 
@@ -237,6 +241,7 @@ def separate(
     domain: Domain = "auto",
     size: Size = None,
     box: BoxOption = None,
+    max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
     """Separate two textures: the sums of two groups of channels, and what belongs to neither."""
@@ -245,7 +250,7 @@ def separate(
     from . import export
     from .decomposition import to_bytes
 
-    run = Run(model, domain, None, size, box)
+    run = Run(model, domain, None, size, box, max_megapixels)
     groups = [[name.strip() for name in group.split(",")] for group in (a, b)]
     run.known(*groups[0], *groups[1])
     if set(groups[0]) & set(groups[1]):

@@ -19,7 +19,7 @@ class ModelConfig:
     anchor: bool = True  # start p at heat flow, p(u) = u - G_s u + CNN(u); off: p = CNN alone
     sigma: float = 2.0  # s, the Gaussian's standard deviation in pixels
     dt: float = 1.0  # time step of the diffusion
-    face: Literal["cat", "human"] = "cat"  # which face finder frames a photo
+    face: tuple[str, ...] = ()  # per class, how its face is found: "cat", "human" or "centre"; () is all "centre"
     roles: tuple[dict, ...] = ()  # per channel: its name and the figures it was named by, see roles.py
 
     def __post_init__(self):
@@ -27,10 +27,11 @@ class ModelConfig:
         object.__setattr__(self, "roles", tuple(self.roles))
         if self.split not in ("learnt", "gaussian"):
             raise ValueError(f"split is {self.split!r}; accepted: 'learnt', 'gaussian'")
-        if self.face not in ("cat", "human"):
-            raise ValueError(f"face is {self.face!r}; accepted: 'cat', 'human'")
         if not self.domains:
             raise ValueError("domains is empty; at least one class name is needed")
+        object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
+        if len(self.face) != len(self.domains):
+            raise ValueError(f"{len(self.face)} ways to find a face for {len(self.domains)} classes; one each is needed")
 
     @property
     def stride(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
+from torch import nn
 
 from . import photos
 from .config import ModelConfig
@@ -103,9 +103,12 @@ class Decomposer(
         return [self.domain_index(name) for name in target]
 
     @torch.inference_mode()
-    def classify(self, x: Tensor) -> dict[str, float]:
-        """Probability of each class for one photo (3, h, w) in [-1, 1]."""
-        return dict(zip(self.config.domains, self.classifier(x[None]).softmax(dim=1)[0].tolist()))
+    def classify(self, photo: Photo, boxes: Sequence[Box]) -> dict[str, float]:
+        """Probability of each class, the mean over the boxes in which the face may be."""
+        device = next(self.parameters()).device
+        crops = np.stack([crop(photo, box, self.config.size) for box in boxes])
+        logits = self.classifier(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device))
+        return dict(zip(self.config.domains, logits.softmax(dim=1).mean(dim=0).tolist()))
 
     @torch.inference_mode()
     def decompose(
@@ -130,14 +133,16 @@ class Decomposer(
             PhotoError: not a photo. ValueError: unknown class or channel, size too small.
         """
         photo = image if isinstance(image, Photo) else photos.load(image)
-        box = box or find_face(photo, self.config.face)
+        confidence = None
+        if domain == "auto":
+            boxes = [box] if box else [find_face(photo, kind) for kind in dict.fromkeys(self.config.face)]
+            confidence = self.classify(photo, boxes)
+            domain = max(confidence, key=confidence.get)
+        targets = self.target_indices(target, domain)
+        box = box or find_face(photo, self.config.face[self.domain_index(domain)])
         picture = crop(photo, box, size or self.config.size)  # (H, W, 3)
         device = next(self.parameters()).device
         x = torch.from_numpy(picture).permute(2, 0, 1).to(device)
-        confidence = self.classify(x) if domain == "auto" else None
-        if confidence:
-            domain = max(confidence, key=confidence.get)
-        targets = self.target_indices(target, domain)
         output = self.generator(x[None], torch.tensor([targets], device=device))
         as_pictures = lambda t: np.ascontiguousarray(t[0].movedim(-3, -1).cpu().numpy())
         return Decomposition(

@@ -36,6 +36,7 @@ FRAMINGS = {
 }
 # The certainty keeps about nine true boxes in ten; of the false ones 5 of 7 go on cat photos, and most on photos of
 # dogs and wild animals. A missed face costs little, as the centre square usually holds it.
+KINDS = (*FRAMINGS, "centre")
 # Longest side that the detector sees. On 150 cat photos of 800 pixels, its best box holds both eyes in 121 of them at
 # 320 pixels and in 110 at 640, where it also takes four times as long.
 DETECT = 320
@@ -67,15 +68,19 @@ def find_face(photo: Photo, kind: str) -> Box:
 
     Args:
         photo: any photo.
-        kind: "cat" (also finds some dogs and wild cats) or "human".
+        kind: "cat", "human", or "centre" to take the centre square. On finished crops the cat detector cuts 19 % of
+            wild animals and 6 % of dogs down to the muzzle: take the centre for them.
     Raises:
         ValueError: unknown kind.
     """
-    if kind not in FRAMINGS:
-        raise ValueError(f"kind of face is {kind!r}; accepted: {', '.join(map(repr, FRAMINGS))}")
-    framing = FRAMINGS[kind]
+    if kind not in KINDS:
+        raise ValueError(f"kind of face is {kind!r}; accepted: {', '.join(map(repr, KINDS))}")
     height, width = photo.pixels.shape[:2]
     short = min(height, width)
+    centre = Box((width - short) // 2, (height - short) // 2, short, "centre")
+    if kind == "centre":
+        return centre
+    framing = FRAMINGS[kind]
     scale = min(1, DETECT / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     grey = cv2.cvtColor(cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
@@ -86,7 +91,7 @@ def find_face(photo: Photo, kind: str) -> Box:
             grey, framing.scale, framing.neighbours, outputRejectLevels=True
         )
     if len(boxes) == 0 or max(weights) < framing.certainty:
-        return Box((width - short) // 2, (height - short) // 2, short, "centre")
+        return centre
     x, y, box_side, _ = boxes[np.argmax(weights)] / scale
     side = box_side / framing.side
     left = x + box_side / 2 - framing.x * side

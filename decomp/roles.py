@@ -27,11 +27,12 @@ HUES = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "bl
 DIRECTIONS = ("vertical", "diagonal /", "horizontal", "diagonal \\")
 
 
-def zone_masks(face: str, h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
-    """Boolean masks of the zones, and "rim": farther than 0.45 from the centre."""
+def zone_masks(face: tuple[str, ...], h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
+    """Boolean masks of the zones that the model's faces have (`ModelConfig.face`), and "rim": farther than 0.45 from the centre."""
     y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
     inside = lambda cx, cy, r: (x - cx) ** 2 + (y - cy) ** 2 < r**2
-    masks = {name: torch.stack([inside(*disc) for disc in discs]).any(0) for name, discs in ZONES[face].items()}
+    zones = next((ZONES[kind] for kind in face if kind in ZONES), {})
+    masks = {name: torch.stack([inside(*disc) for disc in discs]).any(0) for name, discs in zones.items()}
     return masks | {"rim": ~inside(0.5, 0.5, 0.45)}
 
 
@@ -68,7 +69,7 @@ def colour(v: Float[Tensor, "b 3 h w"]) -> tuple[float, str]:
     return share, HUES[round(angle / 30) % 12]
 
 
-def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: str) -> list[dict]:
+def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: tuple[str, ...]) -> list[dict]:
     """The figures above for every channel; `domains` is the class of each photo."""
     b, m, _, h, w = channels.shape
     masks, energies, is_active = zone_masks(face, h, w), rms(channels), active(channels)

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from . import measures
+from . import measures, photos
 from .config import ModelConfig
+from .decomposition import to_bytes
 from .discriminator import Discriminator
+from .faces import crop, find_face
 from .generator import BranchedGenerator
 
 
@@ -53,13 +55,13 @@ class Photos:
         kept = size * 5 // 4
         self.by_domain = []
         for domain in domains:
-            files = sorted(p for p in (root / split / domain).iterdir() if p.is_file())[:limit]
+            files = photos.find(root / split / domain)[:limit]
             if not files:
                 raise ValueError(f"{root / split / domain} holds no photos")
             stack = np.empty((len(files), kept, kept, 3), np.uint8)
             for i, file in enumerate(tqdm(files, f"{split}/{domain}", leave=False)):
-                with Image.open(file) as photo:
-                    stack[i] = ImageOps.fit(photo.convert("RGB"), (kept, kept), Image.Resampling.LANCZOS)
+                photo = photos.load(file)
+                stack[i] = to_bytes(crop(photo, find_face(photo, "centre"), kept))
             self.by_domain.append(torch.from_numpy(stack).permute(0, 3, 1, 2))
         # StarGAN-v2's augmentation: half the time a random resized crop, always a random flip
         self.augment = v2.Compose([
@@ -71,8 +73,8 @@ class Photos:
     def batch(self, n: int) -> tuple[Tensor, Tensor]:
         """n augmented photos (n, 3, size, size) in [-1, 1] and their classes (n,)."""
         labels = torch.randint(len(self.by_domain), (n,))
-        photos = [self.augment(self.by_domain[y][torch.randint(len(self.by_domain[y]), ())]) for y in labels]
-        return torch.stack(photos).float() / 127.5 - 1, labels
+        chosen = [self.augment(self.by_domain[y][torch.randint(len(self.by_domain[y]), ())]) for y in labels]
+        return torch.stack(chosen).float() / 127.5 - 1, labels
 
     def fixed(self, per_domain: int) -> tuple[Tensor, Tensor]:
         """The first photos of each domain, not augmented."""

@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from decomp import batch, photos
 from decomp.photos import PhotoError
@@ -57,8 +59,6 @@ def test_a_folder_result_is_replaced_whole(folder, tmp_path):
 
 
 def test_results_inside_the_source_are_no_input(folder, tmp_path):
-    import shutil
-
     source = tmp_path / "photos"
     shutil.copytree(folder, source)
     for _ in range(2):
@@ -70,3 +70,23 @@ def test_empty_folder(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(PhotoError, match="no photos below this folder; accepted: .*jpg"):
         batch.run(tmp_path / "in", tmp_path / "out", copy, folder=False, skip_existing=False)
+
+
+def test_a_stopped_run_reports_what_it_did(folder, tmp_path):
+    def stop_at_second(path, made, seen=[]):
+        seen.append(path)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        made.write_text("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(folder, tmp_path, stop_at_second, folder=False, skip_existing=False)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["not reached"] == 3 and len(report["photos"]) == 1
+
+
+def test_an_edited_gif_becomes_a_png(folder, tmp_path, cat):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(cat).save(tmp_path / "in" / "cat.gif")
+    batch.run(tmp_path / "in", tmp_path / "out", copy, folder=False, skip_existing=False)
+    assert (tmp_path / "out" / "cat.gif.png").exists()

@@ -135,3 +135,10 @@ def test_a_photo_that_is_none_ends_with_1(model, folder, tmp_path):
     result = call("decompose", folder / "broken.jpg", "--model", model, "-o", tmp_path / "out")
     assert result.exit_code == 1 and "broken.jpg" in result.output
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_pixel_cap_can_be_moved(model, folder, tmp_path):
+    args = ("decompose", folder / "cat.png", "--model", model, "-o", tmp_path / "out", "--max-megapixels")
+    refused = call(*args, "0.1")
+    assert refused.exit_code == 1 and "at most 0.1 megapixels" in refused.output
+    assert call(*args, "0.2").exit_code == 0

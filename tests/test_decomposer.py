@@ -1,7 +1,9 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
@@ -119,3 +121,12 @@ def test_larger_than_trained(toy, cat):
 def test_not_a_photo(toy):
     with pytest.raises(PhotoError, match="accepted"):
         toy.decompose(b"not a photo")
+
+
+def test_each_class_is_framed_its_own_way(toy):
+    """The human finder frames the astronaut; a class whose faces are not looked for takes the centre square."""
+    toy.config = replace(toy.config, face=("human", "centre"))
+    photo = skimage.data.astronaut()
+    assert toy.decompose(photo, "cat").box.found == "human"
+    assert toy.decompose(photo, "dog").box.found == "centre"
+    assert toy.decompose(photo).domain in ("cat", "dog")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,8 +91,6 @@ def test_covariance(d):
 def test_silent_channels_are_told(d):
     quiet = d.channels.copy()
     quiet[2] *= 0.01
-    from dataclasses import replace
-
     assert [c.active for c in replace(d, channels=quiet).info] == [True, True, False]
 
 

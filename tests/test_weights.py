@@ -1,0 +1,94 @@
+"""The released weights on free photos: what they do is held by figures and by small golden pictures.
+
+After new weights: `python tests/test_weights.py` writes the golden pictures anew; look at the contact sheets first.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import torch
+
+from decomp import measures
+from decomp.decomposer import load
+from decomp.weights import WEIGHTS, bundled
+
+GOLDEN = Path(__file__).parent / "golden"
+PHOTOS = {"animals": ("cat", skimage.data.cat), "faces": ("female", skimage.data.astronaut)}
+
+
+@pytest.fixture(scope="module", params=sorted(PHOTOS))
+def case(request):
+    domain, photo = PHOTOS[request.param]
+    model = load(request.param)
+    return request.param, model, domain, model.decompose(photo(), keep_phi=True)
+
+
+def tensors(d):
+    as_batch = lambda a: torch.from_numpy(a).movedim(-1, -3)[None]
+    return as_batch(d.picture), as_batch(d.residual), as_batch(d.channels), as_batch(d.phi)
+
+
+def thumbnails(d) -> np.ndarray:
+    """(M, 16, 16, 3): each raised channel, small."""
+    raised = np.stack([d.raised(c.index) for c in d.info])
+    m, h, w, _ = raised.shape
+    return raised.reshape(m, 16, h // 16, 16, w // 16, 3).mean(axis=(2, 4)).astype(np.float32)
+
+
+def test_all_are_there_small_and_described():
+    assert bundled() == sorted(PHOTOS)
+    files = [WEIGHTS / name / "model.safetensors" for name in bundled()]
+    assert all(f.stat().st_size < 20e6 for f in files) and sum(f.stat().st_size for f in files) < 60e6
+    for name in bundled():
+        card = (WEIGHTS / name / "README.md").read_text()
+        assert "cc-by-nc-4.0" in card.lower() and "apps/train.py" in card
+
+
+def test_sum_is_the_photo(case):
+    _, _, _, d = case
+    assert np.abs(d.residual + d.channels.sum(0) + d.unexplained - d.picture).max() <= 1e-5
+    assert np.abs(d.residual + d.phi.sum(0) - d.picture).max() <= 1e-5
+
+
+def test_class_is_told(case):
+    _, _, domain, d = case
+    assert d.domain == domain
+
+
+def test_no_trap(case):
+    """R = x and v_k = phi_k are the two ways to fail with healthy losses."""
+    _, _, _, d = case
+    x, residual, v, phi = tensors(d)
+    assert 0.05 < measures.total_variation(residual) / measures.total_variation(x) < 0.6
+    assert measures.active(v).sum() >= 6
+    assert measures.channel_correlation(v) < 0.3
+    assert measures.linear_share(v, phi).mean() < 0.9
+
+
+def test_roles_are_measured(case):
+    _, model, _, d = case
+    assert len(model.config.roles) == model.config.branches == len(set(d.names))
+    assert all(role["active"] == (role["name"] != "silent") for role in model.config.roles)
+
+
+def test_figures_belong_to_these_weights(case):
+    name, model, _, _ = case
+    figures = json.loads((WEIGHTS / name / "figures.json").read_text())
+    assert figures["parameters"] == sum(p.numel() for p in model.generator.parameters())
+
+
+def test_channels_look_as_they_did(case):
+    name, _, _, d = case
+    expected = np.load(GOLDEN / f"{name}.npy")
+    for c, now, then in zip(d.info, thumbnails(d), expected):
+        alike = np.corrcoef(now.ravel(), then.ravel())[0, 1]
+        assert alike > 0.98, f"channel {c.index} ({c.name}) looks different: correlation {alike:.3f}"
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name, (_, photo) in PHOTOS.items():
+        np.save(GOLDEN / f"{name}.npy", thumbnails(load(name).decompose(photo())).astype(np.float16))
