@@ -20,7 +20,7 @@ from decomp.generator import BranchedGenerator
 from decomp.training import Photos
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import figures, regenerate, validation
+from measure import figures, regenerate, squares, validation
 
 
 def main(
@@ -39,7 +39,7 @@ def main(
     else:
         model.classifier = load(out).classifier
 
-    x, y = validation(model, data, per_domain=64)
+    x, y = squares(model, validation(model, data, per_domain=64))
     measured = roles.measure(regenerate(model, x, y).channels, [model.config.domains[k] for k in y], model.config.face)
     config = replace(model.config, roles=tuple(roles.name(measured, model.config.size)))
     named = Decomposer(config)
