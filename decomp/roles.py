@@ -109,18 +109,19 @@ def describe(f: dict, size: int) -> str:
         return "silent"
     period = f["wavelength"] / size
     scale = "fine" if period < 0.07 else "medium" if period < 0.14 else "soft"
+    tinted = f"{scale} {f['hue']}" if f["lightness"] < 0.75 else scale
     if f["lightness"] < 0.5:
-        what = f"{scale} {f['hue']} hue"
+        what = f"{tinted} hue"
     elif f["coherence"] > 0.25:
-        what = f"{scale} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes"
+        what = f"{tinted} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes"
     elif f["skew"] > 0.5:
-        what = f"{scale} highlights"
+        what = f"{tinted} highlights"
     elif f["skew"] < -0.5:
         what = f"{scale} dark spots"
     else:
-        what = "light and shade" if scale == "soft" else f"{scale} texture"
+        what = f"{tinted} shading" if scale == "soft" else f"{tinted} texture"
     zone = max(f["where"], key=f["where"].get)
-    return f"{what}, {zone}" if f["where"][zone] > 1.5 else what
+    return f"{what}, {zone}" if f["where"][zone] > 1.8 else what
 
 
 def name(figures: list[dict], size: int) -> list[dict]:

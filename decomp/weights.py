@@ -4,7 +4,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 # an installed wheel carries the weights inside the package, a checkout beside it
-WEIGHTS = PACKAGE / "weights" if (PACKAGE / "weights").is_dir() else PACKAGE.parent / "weights"
+WEIGHTS = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent / "weights"
 
 
 def bundled() -> list[str]:
