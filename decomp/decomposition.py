@@ -42,7 +42,7 @@ def to_bytes(picture: Picture) -> np.ndarray:
     return np.clip(np.rint((picture + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
     """The layers of one photo; made by `Decomposer.decompose`, or read from `layers.npz` by `export.read_npz`."""
 
@@ -56,6 +56,12 @@ class Decomposition:
     phi: np.ndarray | None = None  # what each branch was fed, (M, H, W, 3), on request
     photo: Photo | None = None  # the whole photo ...
     box: Box | None = None  # ... and where in it `picture` lies
+
+    def __repr__(self) -> str:
+        h, w, _ = self.picture.shape
+        return f"<Decomposition of a {self.domain}, {w} x {h} pixels: " + "; ".join(
+            f"{c.index} {c.name} {c.energy:.3f}" for c in self.info
+        ) + ">"
 
     @cached_property
     def regenerated(self) -> Picture:

@@ -102,3 +102,7 @@ def test_paste_of_the_unedited_picture_changes_nothing(d, cat):
 
 def test_to_bytes_rounds_and_clips():
     assert to_bytes(np.array([-2, -1, 0, 1, 2], np.float32)).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_prints_as_one_line(d):
+    assert repr(d).startswith("<Decomposition of a cat, 32 x 32 pixels: 1 channel 1 0.")
