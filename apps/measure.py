@@ -56,7 +56,7 @@ def lpips(f: torch.Tensor, x: torch.Tensor) -> float | None:
     distance = LPIPSEvaluator(replicate=False, net="vgg16")
     nhwc = lambda t: t.clamp(-1, 1).permute(0, 2, 3, 1).numpy()
     pairs = zip(f.split(20), tqdm(x.split(20), "lpips"))
-    return float(np.mean([np.asarray(distance(nhwc(a), nhwc(b))).ravel() for a, b in pairs if len(a) == 20]))
+    return float(np.concatenate([np.ravel(distance(nhwc(a), nhwc(b))) for a, b in pairs]).mean())
 
 
 def figures(model: Decomposer, data: Path, per_domain: int | None = None) -> dict:
