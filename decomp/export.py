@@ -1,6 +1,7 @@
 """Last step of the walk on the command line: a decomposition as pictures to look at and as exact numbers."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def animation(pictures: np.ndarray, path: Path, milliseconds: int = 120) -> None
 
 def layers(d: Decomposition) -> dict[str, Picture]:
     """Every layer of x = R + sum_k v_k + E by file name, in the order of the sum."""
-    named = {f"channel-{c.index}-{c.name.replace(' ', '-')}": v for c, v in zip(d.info, d.channels)}
+    safe = lambda name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")  # names come from the weights' config
+    named = {f"channel-{c.index}-{safe(c.name)}": v for c, v in zip(d.info, d.channels)}
     return {"residual": d.residual} | named | {"unexplained": d.unexplained}
 
 

@@ -24,7 +24,7 @@ ZONES = {
     "human": {"eyes": [(0.37, 0.47, 0.08), (0.63, 0.47, 0.08)], "nose": [(0.5, 0.6, 0.08)], "mouth": [(0.5, 0.76, 0.1)]},
 }
 HUES = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "blue", "violet", "violet", "magenta")
-DIRECTIONS = ("vertical", "diagonal /", "horizontal", "diagonal \\")
+DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
 def zone_masks(face: tuple[str, ...], h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:

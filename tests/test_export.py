@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,3 +70,10 @@ def test_sheet_shows_every_channel(d):
     assert sheet.width >= 3 * export.TILE and sheet.height >= 3 * (export.TILE + export.CAPTION)
     tile = np.asarray(sheet)[export.GAP :, export.GAP :][: export.TILE, : export.TILE]
     assert tile.std() > 10  # the photo, not white paper
+
+
+def test_a_role_name_never_leaves_the_folder(d, tmp_path):
+    hostile = replace(d, names=("../../etc/passwd", "a/b\\c", "\0"))
+    export.write_folder(hostile, tmp_path / "out" / "cat")
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+    assert "channel-1-etc-passwd.raw.png" in {p.name for p in (tmp_path / "out" / "cat").iterdir()}

@@ -21,7 +21,7 @@ def measured(picture: torch.Tensor) -> dict:
     return roles.measure(v, ["cat"], ("cat",))[0]
 
 
-@pytest.mark.parametrize("angle, word", [(0, "vertical"), (45, "diagonal /"), (90, "horizontal"), (135, "diagonal \\")])
+@pytest.mark.parametrize("angle, word", [(0, "vertical"), (45, "rising"), (90, "horizontal"), (135, "falling")])
 def test_direction(angle, word):
     f = measured(waves(angle, 6).expand(3, -1, -1))
     assert f["coherence"] > 0.9 and f["wavelength"] == pytest.approx(6, rel=0.15)
