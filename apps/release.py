@@ -40,7 +40,9 @@ def main(
         model.classifier = load(out).classifier
 
     x, y = squares(model, validation(model, data, per_domain=64))
-    measured = roles.measure(regenerate(model, x, y).channels, [model.config.domains[k] for k in y], model.config.face)
+    domains = model.config.domains
+    face = dict(zip(domains, model.config.face))
+    measured = roles.measure(regenerate(model, x, y).channels, [domains[k] for k in y], face)
     config = replace(model.config, roles=tuple(roles.name(measured, model.config.size)))
     named = Decomposer(config)
     named.load_state_dict(model.state_dict())

@@ -108,9 +108,11 @@ class Decomposer(
 
     @torch.inference_mode()
     def classify(self, photo: Photo, box: Box | None = None) -> dict[str, float]:
-        """Probability of each class: the mean over the squares in which the classes' faces are found, or `box`."""
+        """Probability of each class: the mean over the squares in which the classes' faces are found, or `box`,
+        and over their mirror images."""
         boxes = [box] if box else [find_face(photo, kind) for kind in dict.fromkeys(self.config.face)]
         crops = np.stack([crop(photo, box, self.config.size) for box in boxes])
+        crops = np.concatenate([crops, crops[:, :, ::-1]])
         logits = self.classifier(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
         return dict(zip(self.config.domains, logits.softmax(dim=1).mean(dim=0).tolist()))
 

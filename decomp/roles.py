@@ -27,12 +27,12 @@ HUES = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "bl
 DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
-def zone_masks(face: tuple[str, ...], h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
-    """Boolean masks of the zones that the model's faces have (`ModelConfig.face`), and "rim": farther than 0.45 from the centre."""
+def zone_masks(kind: str, h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
+    """Boolean masks of the zones of a "cat" or "human" face, and "rim": farther than 0.45 from the centre."""
     y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
     inside = lambda cx, cy, r: (x - cx) ** 2 + (y - cy) ** 2 < r**2
-    zones = next((ZONES[kind] for kind in face if kind in ZONES), {})
-    masks = {name: torch.stack([inside(*disc) for disc in discs]).any(0) for name, discs in zones.items()}
+    discs = ZONES.get(kind, {})
+    masks = {zone: torch.stack([inside(*disc) for disc in discs[zone]]).any(0) for zone in discs}
     return masks | {"rim": ~inside(0.5, 0.5, 0.45)}
 
 
@@ -69,10 +69,18 @@ def colour(v: Float[Tensor, "b 3 h w"]) -> tuple[float, str]:
     return share, HUES[round(angle / 30) % 12]
 
 
-def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: tuple[str, ...]) -> list[dict]:
-    """The figures above for every channel; `domains` is the class of each photo."""
+def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: dict[str, str]) -> list[dict]:
+    """The figures above for every channel.
+
+    Args:
+        channels: v_k of some photos of every class.
+        domains: class of each photo.
+        face: per class how its face is found. Zones are measured on the classes whose faces are framed, not "centre".
+    """
     b, m, _, h, w = channels.shape
-    masks, energies, is_active = zone_masks(face, h, w), rms(channels), active(channels)
+    kind = next((k for k in face.values() if k in ZONES), "centre")
+    framed = torch.tensor([face[domain] == kind for domain in domains])
+    masks, energies, is_active = zone_masks(kind, h, w), rms(channels), active(channels)
     figures = []
     for k in range(m):
         v = channels[:, k]
@@ -81,7 +89,7 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: tupl
         power = (v - v.mean(dim=(2, 3), keepdim=True)).square().mean(dim=1)  # (B, H, W)
         angle, coherence = direction(grey)
         lightness, hue = colour(v)
-        of_class = {d: float(power[[i for i, e in enumerate(domains) if e == d]].mean()) for d in dict.fromkeys(domains)}
+        of_class = {d: float(power[[e == d for e in domains]].mean()) for d in dict.fromkeys(domains)}
         figures.append({
             "energy": float(energies[k]),
             "active": bool(is_active[k]),
@@ -91,7 +99,7 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: tupl
             "lightness": lightness,
             "hue": hue,
             "skew": float((centred**3).mean() / (centred**2).mean() ** 1.5),
-            "where": {zone: float(power[:, mask].mean() / power.mean()) for zone, mask in masks.items()},
+            "where": {zone: float(power[framed][:, mask].mean() / power[framed].mean()) for zone, mask in masks.items()},
             "class_share": {d: e / sum(of_class.values()) for d, e in of_class.items()},
         })
     return [{key: _rounded(value) for key, value in f.items()} for f in figures]
@@ -112,7 +120,7 @@ def describe(f: dict, size: int) -> str:
     tinted = f"{scale} {f['hue']}" if f["lightness"] < 0.75 else scale
     if f["lightness"] < 0.5:
         what = f"{tinted} hue"
-    elif f["coherence"] > 0.25:
+    elif f["coherence"] > 0.4 and scale != "soft":
         what = f"{tinted} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes"
     elif f["skew"] > 0.5:
         what = f"{tinted} highlights"
@@ -121,7 +129,7 @@ def describe(f: dict, size: int) -> str:
     else:
         what = f"{tinted} shading" if scale == "soft" else f"{tinted} texture"
     zone = max(f["where"], key=f["where"].get)
-    return f"{what}, {zone}" if f["where"][zone] > 1.8 else what
+    return f"{what}, {zone}" if f["where"][zone] > 1.5 else what
 
 
 def name(figures: list[dict], size: int) -> list[dict]:

@@ -18,7 +18,7 @@ def waves(angle: float, period: float, side: int = 128) -> torch.Tensor:
 def measured(picture: torch.Tensor) -> dict:
     """Figures of one channel (3, h, w) beside a second one that keeps it active."""
     v = torch.stack([picture, picture.roll(1, -1)])[None]
-    return roles.measure(v, ["cat"], ("cat",))[0]
+    return roles.measure(v, ["cat"], {"cat": "cat"})[0]
 
 
 @pytest.mark.parametrize("angle, word", [(0, "vertical"), (45, "rising"), (90, "horizontal"), (135, "falling")])
@@ -45,7 +45,7 @@ def test_bright_and_dark_spots():
 
 def test_eyes():
     torch.manual_seed(0)
-    mask = roles.zone_masks(("cat",), 128, 128)["eyes"]
+    mask = roles.zone_masks("cat", 128, 128)["eyes"]
     picture = torch.randn(128, 128) * mask
     assert roles.describe(measured(picture.expand(3, -1, -1)), 128).endswith(", eyes")
 
@@ -53,5 +53,14 @@ def test_eyes():
 def test_silent_and_unique():
     torch.manual_seed(0)
     noise = torch.randn(1, 1, 3, 64, 64) * torch.tensor([1, 1, 0.01])[None, :, None, None, None]
-    named = [r["name"] for r in roles.name(roles.measure(noise, ["cat"], ("cat",)), 64)]
+    named = [r["name"] for r in roles.name(roles.measure(noise, ["cat"], {"cat": "cat"}), 64)]
     assert named[2] == "silent" and named[1] == f"{named[0]} II"
+
+
+def test_zones_are_measured_where_faces_are_framed():
+    torch.manual_seed(0)
+    mask = roles.zone_masks("cat", 64, 64)["eyes"]
+    cat, dog = torch.randn(64, 64) * mask, torch.randn(64, 64)
+    v = torch.stack([cat, dog])[:, None, None].expand(2, 2, 3, 64, 64)
+    f = roles.measure(v, ["cat", "dog"], {"cat": "cat", "dog": "centre"})[0]
+    assert f["where"]["eyes"] > 5
