@@ -105,14 +105,16 @@ class Run:
             usage(str(error))
         raise typer.Exit(code)
 
-    def known(self, *channels: str) -> None:
+    def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer."""
-        m = self.model.config.branches
-        names = {*self.model.names, *(str(k) for k in range(1, m + 1)), "residual", "unexplained"}
-        for channel in channels:
-            if channel not in names:
-                listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(self.model.names, start=1))
-                usage(f"there is no channel {channel!r}; the channels are {listed}, 'residual', 'unexplained'")
+        from .decomposition import channel_index
+
+        try:
+            for layer in layers:
+                if layer not in ("residual", "unexplained"):
+                    channel_index(self.model.names, layer)
+        except ValueError as error:
+            usage(f"{error}, 'residual', 'unexplained'")
 
 
 def show_version(wanted: bool):
@@ -248,22 +250,22 @@ def separate(
     from PIL import Image
 
     from . import export
-    from .decomposition import to_bytes
+    from .decomposition import channel_groups, to_bytes
 
     run = Run(model, domain, None, size, box, max_megapixels)
-    groups = [[name.strip() for name in group.split(",")] for group in (a, b)]
-    run.known(*groups[0], *groups[1])
-    if set(groups[0]) & set(groups[1]):
-        usage(f"channel {sorted(set(groups[0]) & set(groups[1]))[0]!r} is in both groups; each belongs to one")
+    groups = [[name.strip() for name in group.split(",") if name.strip()] for group in (a, b)]
+    try:
+        channel_groups(run.model.names, *groups)
+    except ValueError as error:
+        usage(str(error))
 
     def work(path: Path, folder: Path) -> None:
         d = run.decompose(path)
         s = d.separate(*groups)
         folder.mkdir()
-        row = [("photo", d.picture), (f"texture a: {a}", s.a), (f"texture b: {b}", s.b), ("neither", s.rest)]
-        export.tiles([row, [("", d.picture), ("a + neither", s.a + s.rest), ("b + neither", s.b + s.rest)]]).save(
-            folder / "sheet.png"
-        )
+        apart = [("photo", d.picture), (f"texture a: {a}", s.a), (f"texture b: {b}", s.b), ("neither", s.rest)]
+        without = [("photo without b", s.a + s.rest), ("photo without a", s.b + s.rest)]
+        export.tiles([apart + without]).save(folder / "sheet.png")
         for name, picture in s._asdict().items():
             Image.fromarray(to_bytes(picture)).save(folder / f"{name}.png")
 

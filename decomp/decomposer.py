@@ -12,7 +12,7 @@ from torch import nn
 
 from . import photos
 from .config import ModelConfig
-from .decomposition import Decomposition
+from .decomposition import Decomposition, channel_index
 from .domain import DomainClassifier
 from .faces import Box, crop, find_face
 from .generator import BranchedGenerator
@@ -96,11 +96,7 @@ class Decomposer(
         if isinstance(target, Mapping):
             chosen = [self.domain_index(domain)] * self.config.branches
             for channel, name in target.items():
-                key = channel if isinstance(channel, str) else str(channel)
-                position = self.names.index(key) if key in self.names else int(key) - 1 if key.isdecimal() else -1
-                if not 0 <= position < self.config.branches:
-                    raise ValueError(f"there is no channel {channel!r}; accepted: 1 to {self.config.branches} or a name")
-                chosen[position] = self.domain_index(name)
+                chosen[channel_index(self.names, channel)] = self.domain_index(name)
             return chosen
         if len(target) != self.config.branches:
             raise ValueError(f"{len(target)} target classes for {self.config.branches} branches")

@@ -42,6 +42,33 @@ def to_bytes(picture: Picture) -> np.ndarray:
     return np.clip(np.rint((picture + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
+def channel_index(names: Sequence[str], channel: int | str) -> int:
+    """Position 0 .. M - 1 of a channel given by number (1 .. M, as in the paper, also as text) or name.
+
+    Raises:
+        ValueError: there is none; the message lists the channels.
+    """
+    if channel in names:
+        return names.index(channel)
+    number = int(channel) if isinstance(channel, int) or channel.isdecimal() else 0
+    if 1 <= number <= len(names):
+        return number - 1
+    known = ", ".join(f"{k} {name!r}" for k, name in enumerate(names, start=1))
+    raise ValueError(f"there is no channel {channel!r}; the channels are {known}")
+
+
+def channel_groups(names: Sequence[str], *groups: Sequence[int | str]) -> list[list[int]]:
+    """Positions of each group's channels, sorted; ValueError if a group is empty or two share a channel."""
+    positions = [sorted({channel_index(names, channel) for channel in group}) for group in groups]
+    if not all(positions):
+        raise ValueError("every group needs at least one channel")
+    together = sorted(position for group in positions for position in group)
+    for a, b in zip(together, together[1:]):
+        if a == b:
+            raise ValueError(f"channel {a + 1} {names[a]!r} is in both groups; each channel belongs to one")
+    return positions
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
     """The layers of one photo; made by `Decomposer.decompose`, or read from `layers.npz` by `export.read_npz`."""
@@ -84,15 +111,7 @@ class Decomposition:
 
     def index(self, channel: int | str) -> int:
         """Position 0 .. M - 1 of a channel given by number (1 .. M) or name; ValueError if there is none."""
-        if isinstance(channel, str) and channel.isdecimal():
-            channel = int(channel)
-        if isinstance(channel, str):
-            if channel in self.names:
-                return self.names.index(channel)
-        elif 1 <= channel <= len(self.names):
-            return int(channel) - 1
-        known = ", ".join(f"{k} {name!r}" for k, name in enumerate(self.names, start=1))
-        raise ValueError(f"there is no channel {channel!r}; the channels are {known}")
+        return channel_index(self.names, channel)
 
     def layer(self, name: int | str) -> np.ndarray:
         """One layer by name or number: a channel, "residual" or "unexplained"."""
@@ -134,13 +153,9 @@ class Decomposition:
 
     def separate(self, group_a: Sequence[int | str], group_b: Sequence[int | str]) -> Separation:
         """Two textures, each the sum of a group of channels (figure 15). A channel may be in one group only."""
-        a, b = [self.index(k) for k in group_a], [self.index(k) for k in group_b]
-        if not a or not b:
-            raise ValueError("both groups need at least one channel")
-        shared = sorted(set(a) & set(b))
-        if shared:
-            raise ValueError(f"channel {self.names[shared[0]]!r} is in both groups; each channel belongs to one")
-        texture_a, texture_b = (self.channels[sorted(set(g))].sum(axis=0) for g in (a, b))
+        texture_a, texture_b = (
+            self.channels[positions].sum(axis=0) for positions in channel_groups(self.names, group_a, group_b)
+        )
         return Separation(texture_a, texture_b, self.picture - texture_a - texture_b)
 
     def raised(self, layer: int | str) -> Picture:

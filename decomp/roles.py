@@ -129,7 +129,7 @@ def describe(f: dict, size: int) -> str:
     else:
         what = f"{tinted} shading" if scale == "soft" else f"{tinted} texture"
     zone = max(f["where"], key=f["where"].get)
-    return f"{what}, {zone}" if f["where"][zone] > 1.5 else what
+    return f"{what} at {zone}" if f["where"][zone] > 1.5 else what
 
 
 def name(figures: list[dict], size: int) -> list[dict]:

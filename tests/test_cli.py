@@ -120,7 +120,9 @@ def test_separate(model, folder, tmp_path):
         (["recompose", "-s", "1"], "'1' is not LAYER=NUMBER"),
         (["recompose", "--base", "picture"], "accepted: photo, regenerated"),
         (["sweep", "-c", "12"], "there is no channel '12'"),
-        (["separate", "--a", "1", "--b", "1,2"], "'1' is in both groups"),
+        (["separate", "--a", "1", "--b", "2,channel 1"], "channel 1 'channel 1' is in both groups"),
+        (["separate", "--a", "1", "--b", ","], "every group needs at least one channel"),
+        (["separate", "--a", "residual", "--b", "1"], "there is no channel 'residual'"),
     ],
 )
 def test_usage_errors_end_with_2(model, folder, tmp_path, args, message):

@@ -70,7 +70,7 @@ def test_separate(d):
     assert np.allclose(s.a + s.b + s.rest, d.picture, atol=1e-5)
     with pytest.raises(ValueError, match="both groups"):
         d.separate([1, 2], ["channel 2"])
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="every group needs at least one"):
         d.separate([], [1])
 
 

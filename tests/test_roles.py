@@ -47,7 +47,7 @@ def test_eyes():
     torch.manual_seed(0)
     mask = roles.zone_masks("cat", 128, 128)["eyes"]
     picture = torch.randn(128, 128) * mask
-    assert roles.describe(measured(picture.expand(3, -1, -1)), 128).endswith(", eyes")
+    assert roles.describe(measured(picture.expand(3, -1, -1)), 128).endswith(" at eyes")
 
 
 def test_silent_and_unique():
