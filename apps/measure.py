@@ -4,7 +4,6 @@ LPIPS needs the extra `measure` (`pip install -e '.[measure]'`); without it the 
 """
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -67,9 +66,6 @@ def figures(model: Decomposer, data: Path, per_domain: int | None = None) -> dic
     out = regenerate(model, x, y)
     right = torch.tensor(told(model, held_out)) == y
     with torch.inference_mode():
-        started = time.perf_counter()
-        model.decompose(x[0].permute(1, 2, 0).numpy() / 2 + 0.5, c.domains[0])
-        seconds = time.perf_counter() - started
         with FlopCounterMode(display=False) as counter:
             model.generator(x[:1], y[:1])
     unexplained = x - out.image
@@ -84,7 +80,6 @@ def figures(model: Decomposer, data: Path, per_domain: int | None = None) -> dic
         "parameters": sum(p.numel() for p in model.generator.parameters()),
         "parameters_of_p": sum(p.numel() for p in model.generator.split.parameters()),
         "gmac": counter.get_total_flops() / 2e9,
-        "seconds_per_decompose": seconds,
         "auto_accuracy": float(right.float().mean()),
         "auto_accuracy_per_class": {d: float(right[y == k].float().mean()) for k, d in enumerate(c.domains)},
         "lpips_vgg": lpips(out.image, x),

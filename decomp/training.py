@@ -34,7 +34,9 @@ class TrainConfig:
     batch: int = 8
     lr: float = 2e-4  # Adam, betas (0, 0.99), for both networks
     r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and multiplied by 8
-    fidelity: tuple = ((0, 0.3),)  # weight of L1(f(x, y), x), same-class samples: (images, weight) knots, linear between
+    # two weights that change during training, as knots (images, weight) with straight lines between
+    fidelity: tuple = ((0, 0.3),)  # L1(f(x, y), x) on same-class samples
+    cancel: tuple = ((0, 0.0),)  # hinge on sum_k |v_k|^2 - |sum_k v_k|^2: branches may not cancel each other
     smooth: float = 0.4  # TV(R)/TV(x) is held below this by a hinge of weight 10; 0 turns the hinge off
     offset: float = 5.0  # weight of the penalty on each channel's mean colour, which would only cancel in the sum
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
@@ -43,8 +45,9 @@ class TrainConfig:
     tick: int = 2_000  # images between two saves
     seed: int = 0
 
-    def fidelity_at(self, images: int) -> float:
-        return float(np.interp(images, *zip(*self.fidelity)))
+    def weight(self, name: str, images: int) -> float:
+        """The scheduled weight "fidelity" or "cancel" after so many images."""
+        return float(np.interp(images, *zip(*getattr(self, name))))
 
 
 class Photos:
@@ -159,9 +162,15 @@ class Trainer:
         fidelity = (fake.float() - x).abs().mean(dim=(1, 2, 3))[same.to(self.device)].sum() / max(1, int(same.sum()))
         ratio = (measures.total_variation(output.residual.float()) / measures.total_variation(x)).mean()
         hinge = 10 * F.relu(ratio - self.config.smooth) if self.config.smooth else 0
-        offset = output.channels.float().mean(dim=(3, 4)).square().sum(dim=(1, 2)).mean()
+        channels = output.channels.float()
+        offset = channels.mean(dim=(3, 4)).square().sum(dim=(1, 2)).mean()
+        apart = channels.square().sum(dim=1).mean(dim=(1, 2, 3))
+        together = channels.sum(dim=1).square().mean(dim=(1, 2, 3))
+        cancelled = F.relu(apart - together).mean()
+        weight = lambda name: self.config.weight(name, self.images)
         self.opt_g.zero_grad()
-        loss = adversarial + self.config.fidelity_at(self.images) * fidelity + hinge + self.config.offset * offset
+        loss = adversarial + hinge + self.config.offset * offset
+        loss = loss + weight("fidelity") * fidelity + weight("cancel") * cancelled
         loss.backward()
         self.opt_g.step()
 
@@ -171,7 +180,7 @@ class Trainer:
         with torch.no_grad():
             weight = 1 - 0.5 ** (len(x) / half_life)
             torch._foreach_lerp_(list(self.average.parameters()), list(self.g.parameters()), weight)
-        losses = {"d": d_loss, "g": adversarial, "fidelity": fidelity, "r1": penalty}
+        losses = {"d": d_loss, "g": adversarial, "fidelity": fidelity, "cancelled": cancelled}
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def run(self, minutes: float = float("inf")) -> None:
@@ -195,8 +204,8 @@ class Trainer:
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
         with torch.no_grad():
             output = self.average(x, y)
-        stats = {"images": self.images, "fidelity_weight": self.config.fidelity_at(self.images)}
-        stats |= {name: sum(r[name] for r in recent) / len(recent) for name in ("d", "g", "fidelity")}
+        stats = {"images": self.images, "fidelity_weight": self.config.weight("fidelity", self.images)}
+        stats |= {name: sum(r[name] for r in recent) / len(recent) for name in recent[0]}
         stats |= {"images_per_second": len(recent) * self.config.batch / seconds} | measures.summary(x.cpu(), type(output)(*(t.cpu() for t in output)))
         with (self.out / "stats.jsonl").open("a") as file:
             file.write(json.dumps(stats) + "\n")

@@ -52,9 +52,9 @@ def test_fidelity_pulls_the_picture_to_the_photo(data, tmp_path):
     assert rows[-1]["fidelity"] < 0.8 * rows[0]["fidelity"]
 
 
-def test_fidelity_schedule():
+def test_schedule():
     config = TrainConfig(fidelity=((0, 0.3), (10, 0.3), (20, 2.3)))
-    assert [config.fidelity_at(i) for i in (0, 10, 15, 99)] == pytest.approx([0.3, 0.3, 1.3, 2.3])
+    assert [config.weight("fidelity", i) for i in (0, 10, 15, 99)] == pytest.approx([0.3, 0.3, 1.3, 2.3])
 
 
 def test_r1_is_half_the_squared_gradient():
