@@ -23,7 +23,9 @@ from .config import ModelConfig
 from .decomposition import to_bytes
 from .discriminator import Discriminator
 from .faces import crop, find_face
-from .generator import BranchedGenerator
+from .generator import BranchedGenerator, Output
+
+R1_EVERY = 8  # steps; the penalty is multiplied by as much
 
 
 @dataclass
@@ -33,7 +35,7 @@ class TrainConfig:
     images: int = 32_000  # length of the run, counted in photos shown
     batch: int = 8
     lr: float = 2e-4  # Adam, betas (0, 0.99), for both networks
-    r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and multiplied by 8
+    r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and times 8
     # two weights that change during training, as knots (images, weight) with straight lines between
     fidelity: tuple = ((0, 0.3),)  # L1(f(x, y), x) on same-class samples
     cancel: tuple = ((0, 0.0),)  # hinge on sum_k |v_k|^2 - |sum_k v_k|^2: branches may not cancel each other
@@ -91,6 +93,18 @@ def r1_penalty(logits: Tensor, x: Tensor) -> Tensor:
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def tv_ratio(residual: Tensor, x: Tensor) -> Tensor:
+    """TV(R) / TV(x), mean over the batch."""
+    return (measures.total_variation(residual) / measures.total_variation(x)).mean()
+
+
+def cancellation(channels: Tensor) -> Tensor:
+    """relu(sum_k |v_k|^2 - |sum_k v_k|^2), mean over photos and pixels: what the branches spend on undoing each other."""
+    apart = channels.square().sum(dim=1).mean(dim=(1, 2, 3))
+    together = channels.sum(dim=1).square().mean(dim=(1, 2, 3))
+    return F.relu(apart - together).mean()
+
+
 class Trainer:
     """One run: `Trainer(model_config, train_config, data, out).run(minutes)`; resumes from `out/state.pt` if there."""
 
@@ -138,39 +152,24 @@ class Trainer:
         same = target == y
         x, y, target = (t.to(self.device) for t in (x, y, target))
         x = x.contiguous(memory_format=torch.channels_last)
-        low = torch.autocast(self.device, torch.bfloat16)
-
-        with low:
+        with self.low_precision():
             output = self.g(x, target)
-            fake = output.image
-        with low:
-            real_loss = F.softplus(-self.d(x, y).float()).mean()
-            fake_loss = F.softplus(self.d(fake.detach(), target).float()).mean()
-        d_loss = real_loss + fake_loss
-        penalty = torch.zeros(())
-        if self.steps % 8 == 0:
-            x_r1 = x.clone().requires_grad_()
-            penalty = r1_penalty(self.d(x_r1, y), x_r1)
-        self.opt_d.zero_grad()
-        (d_loss + 8 * self.config.r1 * penalty).backward()
-        self.opt_d.step()
+        fake = output.image
+        d_loss = self.update_discriminator(x, y, fake.detach(), target)
 
         self.d.requires_grad_(False)
-        with low:
+        with self.low_precision():
             adversarial = F.softplus(-self.d(fake, target).float()).mean()
         self.d.requires_grad_(True)
-        fidelity = (fake.float() - x).abs().mean(dim=(1, 2, 3))[same.to(self.device)].sum() / max(1, int(same.sum()))
-        ratio = (measures.total_variation(output.residual.float()) / measures.total_variation(x)).mean()
-        hinge = 10 * F.relu(ratio - self.config.smooth) if self.config.smooth else 0
-        channels = output.channels.float()
-        offset = channels.mean(dim=(3, 4)).square().sum(dim=(1, 2)).mean()
-        apart = channels.square().sum(dim=1).mean(dim=(1, 2, 3))
-        together = channels.sum(dim=1).square().mean(dim=(1, 2, 3))
-        cancelled = F.relu(apart - together).mean()
-        weight = lambda name: self.config.weight(name, self.images)
+        distance = (fake.float() - x).abs().mean(dim=(1, 2, 3))
+        fidelity = distance[same.to(self.device)].sum() / max(1, int(same.sum()))
+        cancelled = cancellation(output.channels.float())
+        loss = adversarial + self.weight("fidelity") * fidelity + self.weight("cancel") * cancelled
+        if self.config.smooth:
+            loss = loss + 10 * F.relu(tv_ratio(output.residual.float(), x) - self.config.smooth)
+        offset = output.channels.float().mean(dim=(3, 4)).square().sum(dim=(1, 2)).mean()
+        loss = loss + self.config.offset * offset
         self.opt_g.zero_grad()
-        loss = adversarial + hinge + self.config.offset * offset
-        loss = loss + weight("fidelity") * fidelity + weight("cancel") * cancelled
         loss.backward()
         self.opt_g.step()
 
@@ -178,10 +177,30 @@ class Trainer:
         self.images += len(x)
         half_life = min(self.config.ema, self.images * 0.1)
         with torch.no_grad():
-            weight = 1 - 0.5 ** (len(x) / half_life)
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.g.parameters()), weight)
+            new = 1 - 0.5 ** (len(x) / half_life)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.g.parameters()), new)
         losses = {"d": d_loss, "g": adversarial, "fidelity": fidelity, "cancelled": cancelled}
         return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def low_precision(self):
+        return torch.autocast(self.device, torch.bfloat16)
+
+    def weight(self, name: str) -> float:
+        return self.config.weight(name, self.images)
+
+    def update_discriminator(self, x: Tensor, y: Tensor, fake: Tensor, target: Tensor) -> Tensor:
+        """One step of the non-saturating logistic loss with lazy R1; returns the loss without the penalty."""
+        with self.low_precision():
+            real_loss = F.softplus(-self.d(x, y).float()).mean()
+            fake_loss = F.softplus(self.d(fake, target).float()).mean()
+        loss = real_loss + fake_loss
+        self.opt_d.zero_grad()
+        loss.backward()
+        if self.steps % R1_EVERY == 0:
+            x = x.clone().requires_grad_()
+            (R1_EVERY * self.config.r1 * r1_penalty(self.d(x, y), x)).backward()
+        self.opt_d.step()
+        return loss
 
     def run(self, minutes: float = float("inf")) -> None:
         """Train until `images` are shown or the time is over; saves at every tick and at the end."""
@@ -197,27 +216,29 @@ class Trainer:
                 recent, started = [], time.monotonic()
         self.tick(recent, time.monotonic() - started)
 
+    @torch.no_grad()
     def tick(self, recent: list[dict], seconds: float) -> None:
+        """Save, then measure and draw some validation photos."""
         if not recent:
             return
         self.save()
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
-        with torch.no_grad():
-            output = self.average(x, y)
-        stats = {"images": self.images, "fidelity_weight": self.config.weight("fidelity", self.images)}
-        stats |= {name: sum(r[name] for r in recent) / len(recent) for name in recent[0]}
-        stats |= {"images_per_second": len(recent) * self.config.batch / seconds} | measures.summary(x.cpu(), type(output)(*(t.cpu() for t in output)))
+        output = self.average(x, y)
+        stats = {"images": self.images, "fidelity_weight": self.weight("fidelity")}
+        stats |= {name: sum(losses[name] for losses in recent) / len(recent) for name in recent[0]}
+        stats |= {"images_per_second": len(recent) * self.config.batch / seconds}
+        stats |= measures.summary(x.cpu(), Output(*(t.cpu() for t in output)))
         with (self.out / "stats.jsonl").open("a") as file:
             file.write(json.dumps(stats) + "\n")
-        self.sample(x[::4], y[::4], type(output)(*(t[::4] for t in output)))
+        self.sample(x[::4], y[::4])
 
-    @torch.no_grad()
-    def sample(self, x: Tensor, y: Tensor, output) -> None:
+    def sample(self, x: Tensor, y: Tensor) -> None:
         """A picture with one row per photo: x, f(x), f(x) of every class, R, the channels with contrast raised."""
+        output = self.average(x, y)
         columns = [x, output.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.photos.by_domain))]
-        scale = 0.5 / output.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0, :, :, :, :] / 2
-        columns += [output.residual, *(output.channels * scale).unbind(dim=1)]
-        grid = torch.stack(columns, dim=1).clamp(-1, 1)  # (rows, columns, 3, h, w)
-        picture = ((grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2) + 1) * 127.5).byte().cpu().numpy()
-        Image.fromarray(picture).save(self.out / "samples" / f"{self.images:07d}.png")
+        energy = output.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0]
+        columns += [output.residual, *(output.channels / (4 * energy)).unbind(dim=1)]
+        grid = torch.stack(columns, dim=1)  # (rows, columns, 3, h, w)
+        picture = grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # (rows * h, columns * w, 3)
+        Image.fromarray(to_bytes(picture.cpu().numpy())).save(self.out / "samples" / f"{self.images:07d}.png")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from decomp.config import ModelConfig
 from decomp.generator import BranchedGenerator
-from decomp.training import TrainConfig, Trainer, r1_penalty
+from decomp.training import TrainConfig, Trainer, cancellation, r1_penalty
 
 MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
 CONFIG = TrainConfig(images=48, batch=4, tick=16, critic_base=4, critic_cap=8)
@@ -66,3 +66,11 @@ def test_empty_domain_is_named(data, tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     with pytest.raises(ValueError, match="cat holds no photos"):
         Trainer(MODEL, CONFIG, tmp_path, tmp_path / "run")
+
+
+def test_cancellation_is_what_branches_undo():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 1, 3, 64, 64)
+    assert cancellation(torch.stack([a, -a], 1)).item() == pytest.approx(2 * a.square().mean().item(), rel=1e-4)
+    assert cancellation(torch.stack([a, a], 1)).item() == 0
+    assert cancellation(torch.stack([a, b], 1)).item() < 0.05
