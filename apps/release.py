@@ -4,6 +4,7 @@ Trains the classifier behind `domain="auto"`, measures and names the channels' r
 `model.safetensors` (half precision) and `figures.json`. The card, README.md, is written by a person from these.
 """
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -50,7 +51,8 @@ def main(
     named.half().save_pretrained(out)
     if card:  # save_pretrained writes a stub over it
         (out / "README.md").write_text(card)
-    (out / "figures.json").write_text(json.dumps(figures(load(out), data), indent=2) + "\n")
+    measured_on = {"sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()}
+    (out / "figures.json").write_text(json.dumps(measured_on | figures(load(out), data), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """The `decomp` command. Heavy imports stay inside the commands, so that --help and --version answer at once."""
 
 import importlib.metadata
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+LARGEST_STRENGTH = 1000.0
+LARGEST_SIZE = 2048  # pixels
+LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
 
 app = typer.Typer(
     help="Take a photo of a face apart into channels, and put it together again.",
@@ -42,22 +48,29 @@ def assignments(options: list[str] | None, what: str) -> dict[str, str]:
         key, equals, value = option.rpartition("=")
         if not equals or not key:
             usage(f"{option!r} is not {what}")
+        if key in pairs:
+            usage(f"{key!r} is given twice")
         pairs[key] = value
     return pairs
 
 
 def number(text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        usage(f"{text!r} is not a number")
+        value = math.nan
+    if not abs(value) <= LARGEST_STRENGTH:
+        usage(f"{text!r} is not a number between -{LARGEST_STRENGTH:g} and {LARGEST_STRENGTH:g}")
+    return value
 
 
-def chosen_base(base: str | None, target: list[str] | None) -> str:
+def chosen_base(base: str | None, target: list[str] | None, *layers: str) -> str:
     """With the unexplained rest kept, another class would change nothing: E = x - f(x, target) undoes it."""
     base = base or ("regenerated" if target else "photo")
     if base not in ("photo", "regenerated"):
         usage(f"base is {base!r}; accepted: photo, regenerated")
+    if base == "regenerated" and "unexplained" in layers:
+        usage("'unexplained' is not part of the re-generated picture; use --base photo")
     return base
 
 
@@ -78,30 +91,33 @@ class Run:
             self.model.target_indices(self.target, self.model.config.domains[0])
         except ValueError as error:
             usage(str(error))
+        smallest = 2 * self.model.config.stride
+        if size is not None and not smallest <= size <= LARGEST_SIZE:
+            usage(f"size is {size}; accepted: {smallest} to {LARGEST_SIZE}")
+        if not 0 < max_megapixels <= LARGEST_CAP:
+            usage(f"--max-megapixels is {max_megapixels:g}; accepted: above 0, up to {LARGEST_CAP}")
         self.domain, self.size, self.max_pixels = domain, size, round(max_megapixels * 1e6)
-        if size is not None and size < 2 * self.model.config.stride:
-            usage(f"size is {size}; at least {2 * self.model.config.stride} is needed")
-        self.box = box and [int(number(n)) for n in box.split(",")]
-        if self.box and len(self.box) != 3:
-            usage(f"{box!r} is not LEFT,TOP,SIDE")
+        self.box = box and box.split(",")
+        if self.box and not (len(self.box) == 3 and all(n.strip().isdecimal() for n in self.box)):
+            usage(f"{box!r} is not LEFT,TOP,SIDE in pixels")
 
     def decompose(self, path: Path):
-        from . import faces, photos
+        from . import photos
 
         photo = photos.load(path, self.max_pixels)
         try:
-            box = faces.given_box(photo, *self.box) if self.box else None
-        except ValueError as error:
-            raise photos.PhotoError(f"{path.name}: {error}") from error
-        return self.model.decompose(photo, self.domain, self.target, self.size, box)
+            box = tuple(int(n) for n in self.box) if self.box else None
+            return self.model.decompose(photo, self.domain, self.target, self.size, box)
+        except ValueError as error:  # the box, which only the photo can tell to be wrong
+            raise photos.PhotoError(str(error)) from error
 
-    def over(self, source: Path, out: Path, work, folder: bool, skip_existing: bool):
+    def over(self, source: Path, out: Path, work, folder: str | None, skip_existing: bool):
         from . import batch
         from .photos import PhotoError
 
         try:
             code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing)
-        except PhotoError as error:
+        except (PhotoError, OSError) as error:
             usage(str(error))
         raise typer.Exit(code)
 
@@ -152,7 +168,7 @@ def decompose(
         export.write_folder(d, folder)
         return {"domain": d.domain, "face": d.box.found}
 
-    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+    run.over(source, out, work, folder="", skip_existing=skip_existing)
 
 
 @app.command()
@@ -172,28 +188,37 @@ def recompose(
     max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
-    """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo."""
+    """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo.
+
+    As PNG or TIFF not a bit outside the face changes; JPEG and WebP are compressed again.
+    """
     from . import batch, export, photos
     from .decomposition import to_bytes
 
     strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
-    base = chosen_base(base, target)
+    base = chosen_base(base, target, *strengths)
 
     def edit(d, path: Path) -> None:
         edited = d.recompose(strengths, base)
         whole = d.photo is not None and not crop
         photos.save(d.paste(edited) if whole else photos.load(to_bytes(edited), name=path.name), path)
 
-    if source.suffix == ".npz":
-        try:
-            edit(export.read_npz(source), out)
-        except (photos.PhotoError, ValueError) as error:
-            usage(str(error))
-        return
+    if source.suffix.lower() == ".npz":
+        given = {"--target": target, "--size": size, "--box": box, "--domain": domain != "auto", "--crop": crop}
+        if any(given.values()):
+            usage(f"{next(o for o in given if given[o])} needs a photo; {source.name} is already decomposed")
+
+        def from_layers(path: Path, made: Path) -> None:
+            try:
+                edit(export.read_npz(path), made)
+            except ValueError as error:
+                raise photos.PhotoError(str(error)) from error
+
+        raise typer.Exit(batch.run(source, out, from_layers, folder=None, skip_existing=skip_existing))
 
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(*strengths)
-    run.over(source, out, lambda path, made: edit(run.decompose(path), made), folder=False, skip_existing=skip_existing)
+    run.over(source, out, lambda path, made: edit(run.decompose(path), made), folder=None, skip_existing=skip_existing)
 
 
 @app.command()
@@ -219,7 +244,8 @@ def sweep(
 
     from . import export
 
-    base = chosen_base(base, target)
+    base = chosen_base(base, target, channel)
+    start, stop = number(str(start)), number(str(stop))
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(channel)
     values = np.linspace(start, stop, steps).tolist()
@@ -230,7 +256,8 @@ def sweep(
         export.strip(pictures, values).save(folder / "strip.png")
         export.animation(pictures, folder / ("animation.gif" if gif else "animation.webp"))
 
-    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+    ending = re.sub(r"[^A-Za-z0-9]+", "-", channel).strip("-")
+    run.over(source, out, work, folder=f".sweep-{ending}", skip_existing=skip_existing)
 
 
 @app.command()
@@ -269,7 +296,7 @@ def separate(
         for name, picture in s._asdict().items():
             Image.fromarray(to_bytes(picture)).save(folder / f"{name}.png")
 
-    run.over(source, out, work, folder=True, skip_existing=skip_existing)
+    run.over(source, out, work, folder=".separate", skip_existing=skip_existing)
 
 
 @app.command()

@@ -3,6 +3,18 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+FACES = ("cat", "human", "centre")
+RANGES = {
+    "size": (8, 2048),
+    "branches": (1, 64),
+    "base": (1, 256),
+    "cap": (1, 2048),
+    "downs": (0, 6),
+    "style": (1, 1024),
+    "sigma": (0.1, 100.0),
+    "dt": (0.001, 100.0),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -23,15 +35,29 @@ class ModelConfig:
     roles: tuple[dict, ...] = ()  # per channel: its name and the figures it was named by, see roles.py
 
     def __post_init__(self):
-        object.__setattr__(self, "domains", tuple(self.domains))
-        object.__setattr__(self, "roles", tuple(self.roles))
+        """Check everything: a config may come from a hub."""
+        for name in ("domains", "roles"):
+            if not isinstance(getattr(self, name), (list, tuple)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; a list is needed")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.domains or not all(isinstance(d, str) and d for d in self.domains):
+            raise ValueError(f"domains is {self.domains}; at least one class name is needed")
+        object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
+        if len(self.face) != len(self.domains) or not set(self.face) <= set(FACES):
+            raise ValueError(f"face is {self.face}; accepted: one of {', '.join(FACES)} for each class")
         if self.split not in ("learnt", "gaussian"):
             raise ValueError(f"split is {self.split!r}; accepted: 'learnt', 'gaussian'")
-        if not self.domains:
-            raise ValueError("domains is empty; at least one class name is needed")
-        object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
-        if len(self.face) != len(self.domains):
-            raise ValueError(f"{len(self.face)} ways to find a face for {len(self.domains)} classes; one each is needed")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            whole = isinstance(getattr(type(self), name), int)
+            if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; accepted: {'a whole number' if whole else 'a number'} {low} to {high}")
+        names = [role.get("name") if isinstance(role, dict) else None for role in self.roles]
+        taken = {"residual", "unexplained", *names}
+        if names and (len(names) != self.branches or len(taken) != self.branches + 2):
+            raise ValueError(f"roles are named {names}; {self.branches} different names are needed, one for each branch")
+        if any(not isinstance(name, str) or name.isdecimal() for name in names):
+            raise ValueError(f"roles are named {names}; a name is text and not a number")
 
     @property
     def stride(self) -> int:

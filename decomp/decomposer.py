@@ -14,7 +14,7 @@ from . import photos
 from .config import ModelConfig
 from .decomposition import Decomposition, channel_index
 from .domain import DomainClassifier
-from .faces import Box, crop, find_face
+from .faces import Box, crop, find_face, given_box
 from .generator import BranchedGenerator
 from .photos import Photo
 from .weights import WEIGHTS, bundled
@@ -119,7 +119,7 @@ class Decomposer(
         domain: str = "auto",
         target: str | Sequence[str] | Mapping[int | str, str] | None = None,
         size: int | None = None,
-        box: Box | None = None,
+        box: Box | tuple[int, int, int] | None = None,
         keep_phi: bool = False,
     ) -> Decomposition:
         """Find the face, cut it out, run the network once.
@@ -129,19 +129,23 @@ class Decomposer(
             domain: class of the photo, or "auto".
             target: class to turn it into: one name, M names, or a mapping from channel to name; None keeps it.
             size: side of the decomposed square in pixels; default: the size the model was trained at.
-            box: where the face is; default: found, else the centre square.
+            box: where the face is, a `Box` or (left, top, side); default: found, else the centre square.
             keep_phi: also keep what each branch was fed.
         Raises:
-            PhotoError: not a photo. ValueError: unknown class or channel, size too small.
+            PhotoError: not a photo. ValueError: unknown class or channel, size too small, box outside the photo.
         """
         photo = image if isinstance(image, Photo) else photos.load(image)
+        if box is not None:
+            box = given_box(photo, *((box.left, box.top, box.side) if isinstance(box, Box) else box))
         confidence = None
+        if size is not None and size < 2 * self.config.stride:
+            raise ValueError(f"size is {size}; at least {2 * self.config.stride} pixels are needed")
         if domain == "auto":
             confidence = self.classify(photo, box)
             domain = max(confidence, key=confidence.get)
         targets = self.target_indices(target, domain)
         box = box or find_face(photo, self.config.face[self.domain_index(domain)])
-        picture = crop(photo, box, size or self.config.size)  # (H, W, 3)
+        picture = crop(photo, box, self.config.size if size is None else size)  # (H, W, 3)
         x = torch.from_numpy(picture).permute(2, 0, 1).to(self.device)
         output = self.generator(x[None], torch.tensor([targets], device=self.device))
         as_pictures = lambda t: np.ascontiguousarray(t[0].movedim(-3, -1).cpu().numpy())

@@ -7,6 +7,7 @@ and add up: photo = residual + sum_k channels[k] + unexplained. Nothing here run
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -48,11 +49,11 @@ def channel_index(names: Sequence[str], channel: int | str) -> int:
     Raises:
         ValueError: there is none; the message lists the channels.
     """
-    if channel in names:
+    if isinstance(channel, Integral) or isinstance(channel, str) and channel.isdecimal():
+        if 1 <= int(channel) <= len(names):
+            return int(channel) - 1
+    elif channel in names:
         return names.index(channel)
-    number = int(channel) if isinstance(channel, int) or channel.isdecimal() else 0
-    if 1 <= number <= len(names):
-        return number - 1
     known = ", ".join(f"{k} {name!r}" for k, name in enumerate(names, start=1))
     raise ValueError(f"there is no channel {channel!r}; the channels are {known}")
 
@@ -115,7 +116,7 @@ class Decomposition:
 
     def layer(self, name: int | str) -> np.ndarray:
         """One layer by name or number: a channel, "residual" or "unexplained"."""
-        if name in ("residual", "unexplained"):
+        if isinstance(name, str) and name in ("residual", "unexplained"):
             return getattr(self, name)
         return self.channels[self.index(name)]
 
@@ -137,14 +138,18 @@ class Decomposition:
                 raise ValueError(f"{len(strengths)} strengths for {len(self.channels)} channels")
             strengths = dict(enumerate(strengths, start=1))
         result = (self.picture if base == "photo" else self.regenerated).copy()
+        seen = set()
         for name, strength in strengths.items():
+            position = name if name in ("residual", "unexplained") else self.index(name)
+            if position in seen:
+                raise ValueError(f"layer {name!r} is given twice, by number and by name")
+            seen.add(position)
             if not np.isfinite(strength):
                 raise ValueError(f"strength of {name!r} is {strength}; a finite number is needed")
             if base == "regenerated" and name == "unexplained":
                 raise ValueError("'unexplained' is not part of the re-generated picture; use base='photo'")
-            layer = self.layer(name)
             if strength != 1:
-                result += np.float32(strength - 1) * layer
+                result += np.float32(strength - 1) * self.layer(name)
         return result
 
     def sweep(self, channel: int | str, values: Sequence[float], base: Base = "photo") -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from .decomposition import Decomposition, Picture, to_bytes
 from .photos import PhotoError
 
-TILE, CAPTION, GAP = 176, 30, 6
+TILE, CAPTION, GAP = 176, 30, 6  # pixels
+LARGEST_NPZ = 2**30  # bytes, unpacked
 
 
 def contact_sheet(d: Decomposition) -> Image.Image:
@@ -80,20 +82,39 @@ def write_npz(d: Decomposition, path: Path) -> None:
 
 
 def read_npz(path: Path) -> Decomposition:
-    """The decomposition in `layers.npz`, without its full-resolution photo; nothing is unpickled."""
+    """The decomposition in `layers.npz`, without its full-resolution photo; nothing is unpickled.
+
+    Raises:
+        PhotoError: it is none, its arrays do not fit together, or it would unpack to more than 1 GiB.
+    """
+    wrong = f"{Path(path).name}: not a decomposition; accepted: layers.npz as decomp writes it"
     try:
-        with np.load(path, allow_pickle=False) as a:
-            return Decomposition(
-                picture=a["picture"],
-                residual=a["residual"],
-                channels=a["channels"],
-                names=tuple(a["names"].tolist()),
-                domain=str(a["domain"]),
-                targets=tuple(a["targets"].tolist()),
-                phi=a["phi"] if "phi" in a else None,
-            )
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
-        raise PhotoError(f"{Path(path).name}: not a decomposition; accepted: layers.npz as decomp writes it") from error
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST_NPZ:
+                raise PhotoError(f"{Path(path).name}: unpacks to more than 1 GiB; {wrong.partition('; ')[2]}")
+        with np.load(path, allow_pickle=False) as file:
+            a = {name: file[name] for name in file.files}
+        channels, names, targets = a["channels"], a["names"].tolist(), a["targets"].tolist()
+        pictures = {"picture": a["picture"], "residual": a["residual"]} | {f"v_{k}": v for k, v in enumerate(channels)}
+        pictures |= {f"phi_{k}": phi for k, phi in enumerate(a.get("phi", []))}
+    except PhotoError:
+        raise
+    except Exception as error:  # a damaged archive makes numpy and zipfile raise nearly anything
+        raise PhotoError(wrong) from error
+    shape = a["picture"].shape
+    fits = len(shape) == 3 and shape[2] == 3 and len(names) == len(targets) == len(channels) > 0
+    fits = fits and all(p.shape == shape and p.dtype == np.float32 and np.isfinite(p).all() for p in pictures.values())
+    if not fits:
+        raise PhotoError(wrong)
+    return Decomposition(
+        picture=a["picture"],
+        residual=a["residual"],
+        channels=channels,
+        names=tuple(map(str, names)),
+        domain=str(a.get("domain", "")),
+        targets=tuple(map(str, targets)),
+        phi=a.get("phi"),
+    )
 
 
 def write_tiff(d: Decomposition, path: Path) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .config import FACES
 from .photos import Photo
 
 FEATHER = 0.08  # width of the soft edge, as a part of the box's side
@@ -36,7 +37,6 @@ FRAMINGS = {
 }
 # The certainty keeps about nine true boxes in ten; of the false ones 5 of 7 go on cat photos, and most on photos of
 # dogs and wild animals. A missed face costs little, as the centre square usually holds it.
-KINDS = (*FRAMINGS, "centre")
 # Longest side that the detector sees. On 150 cat photos of 800 pixels, its best box holds both eyes in 121 of them at
 # 320 pixels and in 110 at 640, where it also takes four times as long.
 DETECT = 320
@@ -73,8 +73,8 @@ def find_face(photo: Photo, kind: str) -> Box:
     Raises:
         ValueError: unknown kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind of face is {kind!r}; accepted: {', '.join(map(repr, KINDS))}")
+    if kind not in FACES:
+        raise ValueError(f"kind of face is {kind!r}; accepted: {', '.join(map(repr, FACES))}")
     height, width = photo.pixels.shape[:2]
     short = min(height, width)
     centre = Box((width - short) // 2, (height - short) // 2, short, "centre")

@@ -166,7 +166,8 @@ class BranchedGenerator(
         if target.ndim == 1:
             target = target[:, None].expand(b, m)
         x = F.pad(x, (0, -w % stride, 0, -h % stride), mode="reflect")
-        residual, phi = self.split(x)
+        with torch.autocast(x.device.type, enabled=False):  # phi_k are small differences: in bfloat16 they drown in rounding
+            residual, phi = self.split(x)
         parts = zip(self.branches, phi.unbind(1), target.unbind(1))
         channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
         return Output(residual[..., :h, :w], channels[..., :h, :w], phi[..., :h, :w])

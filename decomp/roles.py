@@ -12,7 +12,7 @@ Measured per channel over validation photos of every class:
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from kornia.filters import spatial_gradient
 from torch import Tensor
 
@@ -27,7 +27,7 @@ HUES = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "bl
 DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
-def zone_masks(kind: str, h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
+def zone_masks(kind: str, h: int, w: int) -> dict[str, Bool[Tensor, "h w"]]:
     """Boolean masks of the zones of a "cat" or "human" face, and "rim": farther than 0.45 from the centre."""
     y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
     inside = lambda cx, cy, r: (x - cx) ** 2 + (y - cy) ** 2 < r**2
@@ -38,8 +38,8 @@ def zone_masks(kind: str, h: int, w: int) -> dict[str, Float[Tensor, "h w"]]:
 
 def wavelength(grey: Float[Tensor, "b h w"]) -> float:
     """Pixels per period at the centroid of the power spectrum (mean taken off)."""
-    power = torch.fft.rfft2(grey - grey.mean(dim=(1, 2), keepdim=True)).abs().square().mean(0)
-    fy, fx = torch.fft.fftfreq(grey.shape[1])[:, None], torch.fft.rfftfreq(grey.shape[2])[None]
+    power = torch.fft.fft2(grey - grey.mean(dim=(1, 2), keepdim=True)).abs().square().mean(0)
+    fy, fx = torch.fft.fftfreq(grey.shape[1])[:, None], torch.fft.fftfreq(grey.shape[2])[None]
     return float(power.sum() / (power * (fx**2 + fy**2).sqrt()).sum())
 
 

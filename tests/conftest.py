@@ -2,7 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-TENSOR_CODE = ("diffusion", "discriminator", "domain", "generator", "measures")
+TENSOR_CODE = ("diffusion", "discriminator", "domain", "generator", "measures", "roles")
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
 
 import pytest

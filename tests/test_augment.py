@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from decomp import PerturbChannels
@@ -33,7 +34,19 @@ def test_in_a_torchvision_pipeline(toy):
     assert out.shape == (3, 36, 36) and out.min() >= 0 and out.max() <= 1
 
 
+def test_masks_and_boxes_are_left_alone(toy):
+    photo, mask = tv_tensors.Image(torch.rand(3, 36, 36)), tv_tensors.Mask(torch.rand(3, 36, 36))
+    boxes = tv_tensors.BoundingBoxes([[1, 2, 3, 4]], format="XYXY", canvas_size=(36, 36))
+    changed, same_mask, same_boxes = PerturbChannels(toy, "cat")(photo, mask, boxes)
+    assert type(changed) is tv_tensors.Image and not torch.equal(changed, photo)
+    assert torch.equal(same_mask, mask) and torch.equal(same_boxes, boxes)
+
+
 def test_bad_options(toy):
+    with pytest.raises(TypeError, match="float tensor"):
+        PerturbChannels(toy)(torch.zeros(3, 36, 36, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="from 0 up"):
+        PerturbChannels(toy, spread=float("nan"))
     with pytest.raises(ValueError, match="from 0 up"):
         PerturbChannels(toy, spread=-1)
     with pytest.raises(ValueError, match="accepted: cat, dog"):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ def copy(path, made):
 
 
 def test_tree_is_mirrored_and_reported(folder, tmp_path):
-    code = batch.run(folder, tmp_path, copy, folder=False, skip_existing=False)
+    code = batch.run(folder, tmp_path, copy, folder=None, skip_existing=False)
     assert code == batch.SOME_FAILED
     results = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert results == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json"}
@@ -27,9 +28,9 @@ def test_tree_is_mirrored_and_reported(folder, tmp_path):
 
 def test_skip_existing_leaves_results_alone(folder, tmp_path):
     (tmp_path / "cat.png").write_text("mine")
-    batch.run(folder, tmp_path, copy, folder=False, skip_existing=True)
+    batch.run(folder, tmp_path, copy, folder=None, skip_existing=True)
     assert (tmp_path / "cat.png").read_text() == "mine"
-    batch.run(folder, tmp_path, copy, folder=False, skip_existing=False)
+    batch.run(folder, tmp_path, copy, folder=None, skip_existing=False)
     assert (tmp_path / "cat.png").read_bytes() != b"mine"
 
 
@@ -40,7 +41,7 @@ def test_a_run_that_breaks_leaves_nothing_half_written(folder, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        batch.run(folder / "cat.png", tmp_path, half, folder=True, skip_existing=False)
+        batch.run(folder / "cat.png", tmp_path, half, folder="", skip_existing=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -53,8 +54,8 @@ def test_a_folder_result_is_replaced_whole(folder, tmp_path):
         return work
 
     for name in ("first", "second"):
-        assert batch.run(folder / "cat.png", tmp_path, write(name), folder=True, skip_existing=False) == batch.DONE
-    assert [p.name for p in (tmp_path / "cat.png").iterdir()] == ["second"]
+        assert batch.run(folder / "cat.png", tmp_path, write(name), folder="", skip_existing=False) == batch.DONE
+    assert {p.name for p in (tmp_path / "cat.png").iterdir()} == {"second", batch.MARK}
     assert [p.name for p in tmp_path.iterdir()] == ["cat.png"]
 
 
@@ -62,14 +63,53 @@ def test_results_inside_the_source_are_no_input(folder, tmp_path):
     source = tmp_path / "photos"
     shutil.copytree(folder, source)
     for _ in range(2):
-        batch.run(source, source / "out", copy, folder=False, skip_existing=False)
+        batch.run(source, source / "out", copy, folder=None, skip_existing=False)
     assert json.loads((source / "out" / "report.json").read_text())["done"] == 3
+
+
+def make(path, made):
+    made.mkdir()
+    (made / "sheet").write_text("new")
+
+
+def test_what_is_not_ours_is_never_replaced(folder, tmp_path):
+    (tmp_path / "cat.png").mkdir()
+    (tmp_path / "cat.png" / "thesis.txt").write_text("precious")
+    assert batch.run(folder / "cat.png", tmp_path, make, folder="", skip_existing=False) == batch.SOME_FAILED
+    assert (tmp_path / "cat.png" / "thesis.txt").read_text() == "precious"
+    assert batch.run(folder / "cat.png", folder / "cat.png", copy, folder=None, skip_existing=False) == batch.SOME_FAILED
+    assert photos.load(folder / "cat.png").pixels.shape == (300, 451, 3)
+
+
+def test_the_last_result_survives_a_failing_disk(folder, tmp_path, monkeypatch):
+    batch.run(folder / "cat.png", tmp_path, make, folder="", skip_existing=False)
+    whole, calls = Path.replace, []
+
+    def full(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError("no space left")
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert batch.run(folder / "cat.png", tmp_path, make, folder="", skip_existing=False) == batch.SOME_FAILED
+    assert (tmp_path / "cat.png" / "sheet").read_text() == "new"
+
+
+def test_results_beside_the_photos(folder, tmp_path):
+    """`--out` may be a folder above the photos, but not the folder of the photos itself."""
+    source = tmp_path / "photos"
+    shutil.copytree(folder, source)
+    batch.run(source, tmp_path, copy, folder=None, skip_existing=False)
+    assert json.loads((tmp_path / "report.json").read_text())["done"] == 3
+    with pytest.raises(PhotoError, match="is the folder with the photos"):
+        batch.run(source, source, copy, folder=None, skip_existing=False)
 
 
 def test_empty_folder(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(PhotoError, match="no photos below this folder; accepted: .*jpg"):
-        batch.run(tmp_path / "in", tmp_path / "out", copy, folder=False, skip_existing=False)
+        batch.run(tmp_path / "in", tmp_path / "out", copy, folder=None, skip_existing=False)
 
 
 def test_a_stopped_run_reports_what_it_did(folder, tmp_path):
@@ -80,7 +120,7 @@ def test_a_stopped_run_reports_what_it_did(folder, tmp_path):
         made.write_text("done")
 
     with pytest.raises(KeyboardInterrupt):
-        batch.run(folder, tmp_path, stop_at_second, folder=False, skip_existing=False)
+        batch.run(folder, tmp_path, stop_at_second, folder=None, skip_existing=False)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["not reached"] == 3 and len(report["photos"]) == 1
 
@@ -88,5 +128,5 @@ def test_a_stopped_run_reports_what_it_did(folder, tmp_path):
 def test_an_edited_gif_becomes_a_png(folder, tmp_path, cat):
     (tmp_path / "in").mkdir()
     Image.fromarray(cat).save(tmp_path / "in" / "cat.gif")
-    batch.run(tmp_path / "in", tmp_path / "out", copy, folder=False, skip_existing=False)
+    batch.run(tmp_path / "in", tmp_path / "out", copy, folder=None, skip_existing=False)
     assert (tmp_path / "out" / "cat.gif.png").exists()

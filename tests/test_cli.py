@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from decomp import photos
+from decomp.batch import MARK
 from decomp.cli import app
 
 
@@ -96,15 +97,16 @@ def test_another_class_shows(model, folder, tmp_path):
 def test_sweep(model, folder, tmp_path):
     args = ("--model", model, "-c", "2", "--steps", 4, "-o", tmp_path)
     assert call("sweep", folder / "cat.png", *args).exit_code == 0
-    assert {p.name for p in (tmp_path / "cat.png").iterdir()} == {"strip.png", "animation.webp"}
+    made = tmp_path / "cat.png.sweep-2"
+    assert {p.name for p in made.iterdir()} == {"strip.png", "animation.webp", MARK}
     assert call("sweep", folder / "cat.png", *args, "--gif").exit_code == 0
-    assert {p.name for p in (tmp_path / "cat.png").iterdir()} == {"strip.png", "animation.gif"}
+    assert {p.name for p in made.iterdir()} == {"strip.png", "animation.gif", MARK}
 
 
 def test_separate(model, folder, tmp_path):
     args = ("--model", model, "--a", "1", "--b", "2,channel 3", "-o", tmp_path)
     assert call("separate", folder / "cat.png", *args).exit_code == 0
-    assert {p.name for p in (tmp_path / "cat.png").iterdir()} == {"sheet.png", "a.png", "b.png", "rest.png"}
+    assert {p.name for p in (tmp_path / "cat.png.separate").iterdir()} == {"sheet.png", "a.png", "b.png", "rest.png", MARK}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,16 @@ def test_separate(model, folder, tmp_path):
         (["decompose", "--model", "mammals"], "there is no model 'mammals'; accepted:"),
         (["decompose", "--domain", "cow"], "there is no class 'cow' in this model; accepted: cat, dog"),
         (["decompose", "--target", "1=cow"], "there is no class 'cow'"),
-        (["decompose", "--size", "3"], "at least 8"),
+        (["decompose", "--size", "3"], "size is 3; accepted: 8 to 2048"),
         (["decompose", "--box", "1,2"], "'1,2' is not LEFT,TOP,SIDE"),
+        (["decompose", "--box", "nan,1,20"], "is not LEFT,TOP,SIDE"),
+        (["decompose", "--max-megapixels", "500"], "up to 178"),
+        (["decompose", "--max-megapixels", "nan"], "up to 178"),
+        (["recompose", "-s", "1=nan"], "'nan' is not a number"),
+        (["recompose", "-s", "1=1e39"], "'1e39' is not a number"),
+        (["recompose", "-s", "1=1", "-s", "1=2"], "'1' is given twice"),
+        (["recompose", "-s", "unexplained=2", "--base", "regenerated"], "use --base photo"),
+        (["sweep", "-c", "1", "--from", "nan"], "'nan' is not a number"),
         (["recompose", "-s", "fur=2"], "there is no channel 'fur'; the channels are 1 'channel 1'"),
         (["recompose", "-s", "1=much"], "'much' is not a number"),
         (["recompose", "-s", "1"], "'1' is not LAYER=NUMBER"),
@@ -144,3 +154,31 @@ def test_pixel_cap_can_be_moved(model, folder, tmp_path):
     refused = call(*args, "0.1")
     assert refused.exit_code == 1 and "at most 0.1 megapixels" in refused.output
     assert call(*args, "0.2").exit_code == 0
+
+
+def test_commands_do_not_replace_each_others_results(model, folder, tmp_path):
+    for args in (["decompose"], ["sweep", "-c", "1"], ["sweep", "-c", "2"], ["separate", "--a", "1", "--b", "2"]):
+        assert call(args[0], folder / "cat.png", *args[1:], "--model", model, "-o", tmp_path / "out").exit_code == 0
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"cat.png", "cat.png.sweep-1", "cat.png.sweep-2", "cat.png.separate"}
+
+
+def test_layers_take_no_option_of_a_photo(model, folder, tmp_path):
+    call("decompose", folder / "cat.png", "--model", model, "-o", tmp_path)
+    layers = tmp_path / "cat.png" / "layers.npz"
+    result = call("recompose", layers, "-o", tmp_path / "x.png", "--target", "dog")
+    assert result.exit_code == 2 and "--target needs a photo" in result.output
+    layers.write_bytes(layers.read_bytes()[:5000])
+    result = call("recompose", layers, "-o", tmp_path / "x.png")
+    assert result.exit_code == 1 and "layers.npz: not a decomposition" in result.output
+
+
+def test_a_box_outside_the_photo(model, folder, tmp_path):
+    result = call("decompose", folder / "cat.png", "--model", model, "-o", tmp_path / "out", "--box", "1,1,9999")
+    assert result.exit_code == 1 and result.output.startswith("cat.png: box at (1, 1) of 9999 pixels; accepted")
+
+
+def test_output_that_cannot_be_written(model, folder, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    result = call("decompose", folder, "--model", model, "-o", tmp_path / "file")
+    assert result.exit_code == 2 and "Traceback" not in result.output

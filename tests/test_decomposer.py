@@ -9,6 +9,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 from decomp.decomposer import load
+from decomp.faces import Box
 from decomp.photos import PhotoError
 
 
@@ -97,7 +98,10 @@ def test_targets(toy, cat):
         ({"domain": "cat", "target": "cow"}, "no class 'cow'"),
         ({"domain": "cat", "target": ["dog"]}, "1 target classes for 3 branches"),
         ({"domain": "cat", "target": {9: "dog"}}, "no channel 9"),
-        ({"domain": "cat", "size": 4}, "too small"),
+        ({"domain": "cat", "size": 4}, "at least 8 pixels"),
+        ({"domain": "cat", "size": 0}, "at least 8 pixels"),
+        ({"domain": "cat", "box": (400, 200, 200)}, "inside the photo of 451 x 300"),
+        ({"domain": "cat", "box": Box(-100, -100, 80, "given")}, "inside the photo"),
     ],
 )
 def test_bad_options(toy, cat, options, message):

@@ -34,6 +34,11 @@ def test_recompose_is_the_weighted_sum(d):
     assert np.array_equal(d.recompose({"channel 2": 0}), d.recompose({2: 0}))
 
 
+def test_numpy_integers_are_channels(d):
+    k = np.int64(2)
+    assert np.array_equal(d.recompose({k: 0}), d.recompose({2: 0})) and d.added(k).shape == d.picture.shape
+
+
 def test_recompose_leaves_the_layers_alone(d):
     before = d.picture.copy(), d.channels.copy()
     d.recompose({1: 5, "residual": -3})
@@ -48,6 +53,7 @@ def test_recompose_leaves_the_layers_alone(d):
         ({"fur": 1}, "photo", "no channel 'fur'"),
         ([1, 2], "photo", "2 strengths for 3 channels"),
         ({1: float("nan")}, "photo", "finite"),
+        ({1: 5, "channel 1": -3}, "photo", "given twice"),
         ({}, "picture", "accepted: 'photo', 'regenerated'"),
         ({"unexplained": 2}, "regenerated", "use base='photo'"),
     ],

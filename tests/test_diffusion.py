@@ -90,3 +90,27 @@ def test_config_names_what_it_accepts():
         ModelConfig(split="wavelet")
     with pytest.raises(ValueError, match="unknown model settings.*'widht'"):
         ModelConfig.from_dict({"widht": 3})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dt": float("nan")},
+        {"size": "64"},
+        {"size": 10**6},
+        {"branches": 0},
+        {"sigma": -2.0},
+        {"domains": "ab"},
+        {"domains": []},
+        {"face": ["dog", "cat", "cat"]},
+        {"face": ["cat"]},
+        {"roles": [{"name": "one"}]},
+        {"branches": 2, "roles": [{"name": "2"}, {"name": "one"}]},
+        {"branches": 2, "roles": [{"name": "one"}, {"name": "one"}]},
+        {"branches": 2, "roles": [{"name": "residual"}, {"name": "one"}]},
+        {"branches": 2, "roles": ["one", "two"]},
+    ],
+)
+def test_a_hostile_config_is_refused(values):
+    with pytest.raises(ValueError, match="accepted|needed|a name is text"):
+        ModelConfig.from_dict(values)

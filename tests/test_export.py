@@ -1,4 +1,5 @@
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,35 @@ def test_npz_that_is_none(tmp_path):
     for name in "abc":
         with pytest.raises(PhotoError, match=f"{name}.npz: not a decomposition; accepted: layers.npz"):
             export.read_npz(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"names": np.array(["one"])},
+        {"channels": np.zeros((3, 5, 32, 3), np.float32)},
+        {"picture": np.full((32, 32, 3), np.nan, np.float32)},
+        {"picture": np.array("text")},
+        {"residual": np.zeros((32, 32, 3), np.complex64)},
+        {"picture": np.zeros((32, 32), np.float32)},
+    ],
+)
+def test_npz_whose_arrays_do_not_fit(d, tmp_path, broken):
+    export.write_npz(d, tmp_path / "layers.npz")
+    with np.load(tmp_path / "layers.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(tmp_path / "layers.npz", **(arrays | broken))
+    with pytest.raises(PhotoError, match="not a decomposition"):
+        export.read_npz(tmp_path / "layers.npz")
+
+
+def test_npz_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("picture.npy", "w", force_zip64=True) as member:
+            for _ in range(1025):
+                member.write(bytes(2**20))
+    with pytest.raises(PhotoError, match="more than 1 GiB"):
+        export.read_npz(tmp_path / "bomb.npz")
 
 
 def test_tiff_pages_are_exact_and_named(d, tmp_path):

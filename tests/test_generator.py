@@ -16,6 +16,17 @@ def test_any_size_and_the_sum(config, h, w):
     assert torch.allclose(out.residual + out.phi.sum(1), x, atol=1e-5)
 
 
+def test_phi_keep_their_precision_under_autocast(config):
+    """In bfloat16 the late phi's, k dt times small differences, would be rounding noise that the branches then learn."""
+    model = BranchedGenerator(config)
+    torch.nn.init.normal_(model.split.p.cnn[-1].weight, std=0.05)
+    x, y = torch.rand(1, 3, 32, 32), torch.tensor([0])
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model(x, y)
+    assert torch.equal(low.phi, model(x, y).phi)
+    assert low.channels.dtype == torch.bfloat16
+
+
 def test_padding_is_cropped_away(config):
     """What lies inside must be what the network computes on the mirrored photo."""
     model = BranchedGenerator(config)

@@ -28,6 +28,11 @@ def test_direction(angle, word):
     assert roles.describe(f, 128) == f"fine {word} strokes"
 
 
+def test_wavelength_does_not_depend_on_orientation():
+    mixed = (waves(90, 32) + waves(0, 4))[None]
+    assert roles.wavelength(mixed) == pytest.approx(roles.wavelength(mixed.mT.contiguous()), rel=1e-3)
+
+
 def test_hue():
     spot = torch.zeros(128, 128)
     spot[::16, ::16] = 1

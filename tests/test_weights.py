@@ -3,6 +3,7 @@
 After new weights: `python tests/test_weights.py` writes the golden pictures anew; look at the contact sheets first.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_roles_are_measured(case):
 def test_figures_belong_to_these_weights(case):
     name, model, _ = case
     figures = json.loads((WEIGHTS / name / "figures.json").read_text())
+    assert figures["sha256"] == hashlib.sha256((WEIGHTS / name / "model.safetensors").read_bytes()).hexdigest()
     assert figures["parameters"] == sum(p.numel() for p in model.generator.parameters())
 
 
