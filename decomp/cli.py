@@ -122,15 +122,16 @@ class Run:
         raise typer.Exit(code)
 
     def known(self, *layers: str) -> None:
-        """End with a usage error if the model has no such layer."""
+        """End with a usage error if the model has no such layer, or if two of them are the same one."""
         from .decomposition import channel_index
 
+        others = ("residual", "unexplained")
         try:
-            for layer in layers:
-                if layer not in ("residual", "unexplained"):
-                    channel_index(self.model.names, layer)
+            positions = [layer if layer in others else channel_index(self.model.names, layer) for layer in layers]
         except ValueError as error:
             usage(f"{error}, 'residual', 'unexplained'")
+        if len(set(positions)) < len(positions):
+            usage(f"a layer is given twice, by number and by name: {', '.join(layers)}")
 
 
 def show_version(wanted: bool):

@@ -102,12 +102,14 @@ class Decomposer(
             raise ValueError(f"{len(target)} target classes for {self.config.branches} branches")
         return [self.domain_index(name) for name in target]
 
+    def find_faces(self, photo: Photo) -> dict[str, Box]:
+        """Where the face may be, for every way in which this model's classes look for it (`ModelConfig.face`)."""
+        return {kind: find_face(photo, kind) for kind in dict.fromkeys(self.config.face)}
+
     @torch.inference_mode()
-    def classify(self, photo: Photo, box: Box | None = None) -> dict[str, float]:
-        """Probability of each class: the mean over the squares in which the classes' faces are found, or `box`,
-        and over their mirror images."""
-        boxes = [box] if box else [find_face(photo, kind) for kind in dict.fromkeys(self.config.face)]
-        crops = np.stack([crop(photo, box, self.config.size) for box in boxes])
+    def classify(self, photo: Photo, boxes: Sequence[Box] | None = None) -> dict[str, float]:
+        """Probability of each class, the mean over boxes (default: `find_faces`) and over their mirror images."""
+        crops = np.stack([crop(photo, box, self.config.size) for box in boxes or self.find_faces(photo).values()])
         crops = np.concatenate([crops, crops[:, :, ::-1]])
         logits = self.classifier(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
         return dict(zip(self.config.domains, logits.softmax(dim=1).mean(dim=0).tolist()))
@@ -137,12 +139,14 @@ class Decomposer(
         photo = image if isinstance(image, Photo) else photos.load(image)
         if box is not None:
             box = given_box(photo, *((box.left, box.top, box.side) if isinstance(box, Box) else box))
-        confidence = None
         if size is not None and size < 2 * self.config.stride:
             raise ValueError(f"size is {size}; at least {2 * self.config.stride} pixels are needed")
+        confidence = None
         if domain == "auto":
-            confidence = self.classify(photo, box)
+            found = {} if box else self.find_faces(photo)
+            confidence = self.classify(photo, [box] if box else list(found.values()))
             domain = max(confidence, key=confidence.get)
+            box = box or found[self.config.face[self.domain_index(domain)]]
         targets = self.target_indices(target, domain)
         box = box or find_face(photo, self.config.face[self.domain_index(domain)])
         picture = crop(photo, box, self.config.size if size is None else size)  # (H, W, 3)

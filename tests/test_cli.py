@@ -123,6 +123,7 @@ def test_separate(model, folder, tmp_path):
         (["recompose", "-s", "1=nan"], "'nan' is not a number"),
         (["recompose", "-s", "1=1e39"], "'1e39' is not a number"),
         (["recompose", "-s", "1=1", "-s", "1=2"], "'1' is given twice"),
+        (["recompose", "-s", "1=5", "-s", "channel 1=-3"], "a layer is given twice, by number and by name"),
         (["recompose", "-s", "unexplained=2", "--base", "regenerated"], "use --base photo"),
         (["sweep", "-c", "1", "--from", "nan"], "'nan' is not a number"),
         (["recompose", "-s", "fur=2"], "there is no channel 'fur'; the channels are 1 'channel 1'"),

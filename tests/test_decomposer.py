@@ -134,3 +134,16 @@ def test_each_class_is_framed_its_own_way(toy):
     assert toy.decompose(photo, "cat").box.found == "human"
     assert toy.decompose(photo, "dog").box.found == "centre"
     assert toy.decompose(photo).domain in ("cat", "dog")
+
+
+def test_each_face_is_searched_once(toy, cat, monkeypatch):
+    searched = []
+
+    def find(photo, kind):
+        searched.append(kind)
+        return Box(0, 0, 300, kind)
+
+    monkeypatch.setattr("decomp.decomposer.find_face", find)
+    toy.config = replace(toy.config, face=("cat", "centre"))
+    toy.decompose(cat)
+    assert searched == ["cat", "centre"]
