@@ -6,7 +6,6 @@ Trains the classifier behind `domain="auto"`, measures and names the channels' r
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +19,6 @@ from decomp.domain import fit
 from decomp.generator import BranchedGenerator
 from decomp.training import Photos
 
-sys.path.insert(0, str(Path(__file__).parent))
 from measure import figures, regenerate, squares, validation
 
 

@@ -97,17 +97,17 @@ class Run:
         if not 0 < max_megapixels <= LARGEST_CAP:
             usage(f"--max-megapixels is {max_megapixels:g}; accepted: above 0, up to {LARGEST_CAP}")
         self.domain, self.size, self.max_pixels = domain, size, round(max_megapixels * 1e6)
-        self.box = box and box.split(",")
-        if self.box and not (len(self.box) == 3 and all(n.strip().isdecimal() for n in self.box)):
+        sides = box.split(",") if box else []
+        if box and not (len(sides) == 3 and all(n.strip().isdecimal() for n in sides)):
             usage(f"{box!r} is not LEFT,TOP,SIDE in pixels")
+        self.box = tuple(map(int, sides)) or None
 
     def decompose(self, path: Path):
         from . import photos
 
         photo = photos.load(path, self.max_pixels)
         try:
-            box = tuple(int(n) for n in self.box) if self.box else None
-            return self.model.decompose(photo, self.domain, self.target, self.size, box)
+            return self.model.decompose(photo, self.domain, self.target, self.size, self.box)
         except ValueError as error:  # the box, which only the photo can tell to be wrong
             raise photos.PhotoError(str(error)) from error
 
@@ -123,14 +123,13 @@ class Run:
 
     def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer, or if two of them are the same one."""
-        from .decomposition import channel_index
+        from .decomposition import OTHER_LAYERS, layer_key
 
-        others = ("residual", "unexplained")
         try:
-            positions = [layer if layer in others else channel_index(self.model.names, layer) for layer in layers]
+            keys = [layer_key(self.model.names, layer) for layer in layers]
         except ValueError as error:
-            usage(f"{error}, 'residual', 'unexplained'")
-        if len(set(positions)) < len(positions):
+            usage(f"{error}, {', '.join(map(repr, OTHER_LAYERS))}")
+        if len(set(keys)) < len(keys):
             usage(f"a layer is given twice, by number and by name: {', '.join(layers)}")
 
 

@@ -15,9 +15,10 @@ from .config import ModelConfig
 from .decomposition import Decomposition, channel_index
 from .domain import DomainClassifier
 from .faces import Box, crop, find_face, given_box
-from .generator import BranchedGenerator
+from .generator import HUB, BranchedGenerator
 from .photos import Photo
 from .weights import WEIGHTS, bundled
+
 
 def load(name: str | Path = "animals") -> "Decomposer":
     """A bundled model by name (offline), a folder with `config.json` and `model.safetensors`, or a hub id "owner/name".
@@ -45,14 +46,7 @@ def _read(source: Path | str) -> "Decomposer":
         raise ValueError(f"{source} could not be loaded as a decomp model: {reason}") from error
 
 
-class Decomposer(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="decomp",
-    license="cc-by-nc-4.0",
-    tags=["image-decomposition", "branch-specialization"],
-    coders={ModelConfig: (lambda config: config.to_dict(), ModelConfig.from_dict)},
-):
+class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
     """A branched generator and the classifier behind `domain="auto"`.
 
     Example:

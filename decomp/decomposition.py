@@ -19,6 +19,7 @@ from .photos import Photo
 Picture = np.ndarray  # float32 (H, W, 3), RGB
 Base = Literal["photo", "regenerated"]
 Strengths = Mapping[int | str, float] | Sequence[float]
+OTHER_LAYERS = ("residual", "unexplained")  # what adds up to the photo beside the channels
 
 
 class Channel(NamedTuple):
@@ -56,6 +57,11 @@ def channel_index(names: Sequence[str], channel: int | str) -> int:
         return names.index(channel)
     known = ", ".join(f"{k} {name!r}" for k, name in enumerate(names, start=1))
     raise ValueError(f"there is no channel {channel!r}; the channels are {known}")
+
+
+def layer_key(names: Sequence[str], layer: int | str) -> int | str:
+    """What identifies a layer: a channel's position 0 .. M - 1, or "residual" or "unexplained"; ValueError as above."""
+    return layer if layer in OTHER_LAYERS else channel_index(names, layer)
 
 
 def channel_groups(names: Sequence[str], *groups: Sequence[int | str]) -> list[list[int]]:
@@ -116,9 +122,8 @@ class Decomposition:
 
     def layer(self, name: int | str) -> np.ndarray:
         """One layer by name or number: a channel, "residual" or "unexplained"."""
-        if isinstance(name, str) and name in ("residual", "unexplained"):
-            return getattr(self, name)
-        return self.channels[self.index(name)]
+        key = layer_key(self.names, name)
+        return getattr(self, key) if key in OTHER_LAYERS else self.channels[key]
 
     def recompose(self, strengths: Strengths = {}, base: Base = "photo") -> Picture:
         """The picture with each layer at its strength: base + sum_j (strength_j - 1) layer_j.
@@ -140,10 +145,10 @@ class Decomposition:
         result = (self.picture if base == "photo" else self.regenerated).copy()
         seen = set()
         for name, strength in strengths.items():
-            position = name if name in ("residual", "unexplained") else self.index(name)
-            if position in seen:
+            key = layer_key(self.names, name)
+            if key in seen:
                 raise ValueError(f"layer {name!r} is given twice, by number and by name")
-            seen.add(position)
+            seen.add(key)
             if not np.isfinite(strength):
                 raise ValueError(f"strength of {name!r} is {strength}; a finite number is needed")
             if base == "regenerated" and name == "unexplained":

@@ -28,6 +28,11 @@ def gaussian(u: Float[Tensor, "b 3 h w"], sigma: float) -> Float[Tensor, "b 3 h 
     return gaussian_blur2d(u, 2 * radius + 1, (sigma, sigma))
 
 
+def conv3x3(i: int, o: int) -> nn.Conv2d:
+    """3x3 convolution that keeps the size and mirrors the border."""
+    return nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect")
+
+
 class Diffusivity(nn.Module):
     """p: an 8-layer bottleneck CNN of 40,529 parameters (the paper: 4.05e4), run at half resolution.
 
@@ -45,7 +50,7 @@ class Diffusivity(nn.Module):
         self.sigma, self.anchor = sigma, anchor
         layers = []
         for i, o in zip(self.WIDTHS[:-1], self.WIDTHS[1:]):
-            layers += [nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect"), nn.LeakyReLU(0.2)]
+            layers += [conv3x3(i, o), nn.LeakyReLU(0.2)]
         self.cnn = nn.Sequential(*layers[:-1])
         if anchor:
             nn.init.zeros_(self.cnn[-1].weight)

@@ -13,7 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .diffusion import build_split
+from .diffusion import build_split, conv3x3
+
+HUB = {  # how models are shared: `save_pretrained`, `from_pretrained`, `push_to_hub`
+    "library_name": "decomp",
+    "license": "cc-by-nc-4.0",
+    "tags": ["image-decomposition", "branch-specialization"],
+    "coders": {ModelConfig: (lambda config: config.to_dict(), ModelConfig.from_dict)},
+}
 
 
 class Output(NamedTuple):
@@ -48,7 +55,7 @@ class Down(nn.Module):
         super().__init__()
         self.half = half
         self.norm1, self.norm2 = nn.InstanceNorm2d(i, affine=True), nn.InstanceNorm2d(i, affine=True)
-        self.conv1, self.conv2 = nn.Conv2d(i, i, 3, padding=1, padding_mode="reflect"), nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect")
+        self.conv1, self.conv2 = conv3x3(i, i), conv3x3(i, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def pool(self, x: Tensor) -> Tensor:
@@ -68,7 +75,7 @@ class Up(nn.Module):
         super().__init__()
         self.double = double
         self.norm1, self.norm2 = AdaIN(style, i), AdaIN(style, o)
-        self.conv1, self.conv2 = nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect"), nn.Conv2d(o, o, 3, padding=1, padding_mode="reflect")
+        self.conv1, self.conv2 = conv3x3(i, o), conv3x3(o, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def upsample(self, x: Tensor) -> Tensor:
@@ -96,7 +103,7 @@ class Branch(nn.Module):
         steps = list(zip(widths[:-1], widths[1:]))
         bottom = widths[-1]
         self.style = nn.Embedding(len(config.domains), config.style)
-        self.from_rgb = nn.Conv2d(3, widths[0], 3, padding=1, padding_mode="reflect")
+        self.from_rgb = conv3x3(3, widths[0])
         self.encode = nn.ModuleList(Down(i, o, True) for i, o in steps)
         self.encode.extend(Down(bottom, bottom, False) for _ in range(2))
         self.decode = nn.ModuleList(Up(bottom, bottom, config.style, False) for _ in range(2))
@@ -128,14 +135,7 @@ def he_init(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class BranchedGenerator(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="decomp",
-    license="cc-by-nc-4.0",
-    tags=["image-decomposition", "branch-specialization"],
-    coders={ModelConfig: (lambda config: config.to_dict(), ModelConfig.from_dict)},
-):
+class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
     """f(x) = R + sum_k v_k(phi_k): diffusion, M branches of identical architecture, sum.
 
     Example:
@@ -166,7 +166,8 @@ class BranchedGenerator(
         if target.ndim == 1:
             target = target[:, None].expand(b, m)
         x = F.pad(x, (0, -w % stride, 0, -h % stride), mode="reflect")
-        with torch.autocast(x.device.type, enabled=False):  # phi_k are small differences: in bfloat16 they drown in rounding
+        # phi_k are small differences: in bfloat16 they drown in rounding
+        with torch.autocast(x.device.type, enabled=False):
             residual, phi = self.split(x)
         parts = zip(self.branches, phi.unbind(1), target.unbind(1))
         channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)

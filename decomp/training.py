@@ -230,11 +230,10 @@ class Trainer:
         stats |= measures.summary(x.cpu(), Output(*(t.cpu() for t in output)))
         with (self.out / "stats.jsonl").open("a") as file:
             file.write(json.dumps(stats) + "\n")
-        self.sample(x[::4], y[::4])
+        self.sample(x[::4], y[::4], Output(*(t[::4] for t in output)))
 
-    def sample(self, x: Tensor, y: Tensor) -> None:
+    def sample(self, x: Tensor, y: Tensor, output: Output) -> None:
         """A picture with one row per photo: x, f(x), f(x) of every class, R, the channels with contrast raised."""
-        output = self.average(x, y)
         columns = [x, output.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.photos.by_domain))]
         energy = output.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0]
