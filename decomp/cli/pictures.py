@@ -1,6 +1,5 @@
-"""The `decomp` command. Heavy imports stay inside the commands, so that --help and --version answer at once."""
+"""Commands over photos: decompose, recompose, sweep, separate, models."""
 
-import importlib.metadata
 import math
 import re
 from pathlib import Path
@@ -8,16 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
+from .app import app, usage
+
 LARGEST_STRENGTH = 1000.0
 LARGEST_SIZE = 2048  # pixels
 LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
-
-app = typer.Typer(
-    help="Take a photo of a face apart into channels, and put it together again.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", exists=True)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
@@ -34,12 +28,6 @@ Base = Annotated[
     Optional[str],
     typer.Option(help="photo (keeps the unexplained rest) or regenerated; default: photo, with --target regenerated"),
 ]
-
-
-def usage(message: str):
-    """End with exit code 2 and one sentence."""
-    typer.echo(f"decomp: {message}", err=True)
-    raise typer.Exit(2)
 
 
 def assignments(options: list[str] | None, what: str) -> dict[str, str]:
@@ -78,7 +66,7 @@ class Run:
     """What all commands over photos share: the model, how each photo is decomposed, and the loop over the input."""
 
     def __init__(self, model, domain, target, size, box, max_megapixels):
-        from . import decomposer
+        from .. import decomposer
 
         try:
             self.model = decomposer.load(model)
@@ -103,7 +91,7 @@ class Run:
         self.box = tuple(map(int, sides)) or None
 
     def decompose(self, path: Path):
-        from . import photos
+        from .. import photos
 
         photo = photos.load(path, self.max_pixels)
         try:
@@ -112,8 +100,8 @@ class Run:
             raise photos.PhotoError(str(error)) from error
 
     def over(self, source: Path, out: Path, work, folder: str | None, skip_existing: bool):
-        from . import batch
-        from .photos import PhotoError
+        from .. import batch
+        from ..photos import PhotoError
 
         try:
             code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing)
@@ -123,7 +111,7 @@ class Run:
 
     def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer, or if two of them are the same one."""
-        from .decomposition import OTHER_LAYERS, layer_key
+        from ..decomposition import OTHER_LAYERS, layer_key
 
         try:
             keys = [layer_key(self.model.names, layer) for layer in layers]
@@ -131,19 +119,6 @@ class Run:
             usage(f"{error}, {', '.join(map(repr, OTHER_LAYERS))}")
         if len(set(keys)) < len(keys):
             usage(f"a layer is given twice, by number and by name: {', '.join(layers)}")
-
-
-def show_version(wanted: bool):
-    if wanted:
-        typer.echo(f"decomp {importlib.metadata.version('decomp')}")
-        raise typer.Exit()
-
-
-@app.callback()
-def main(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")] = False,
-):
-    pass
 
 
 @app.command()
@@ -159,7 +134,7 @@ def decompose(
     skip_existing: Skip = False,
 ):
     """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
-    from . import export
+    from .. import export
 
     run = Run(model, domain, target, size, box, max_megapixels)
 
@@ -192,8 +167,8 @@ def recompose(
 
     As PNG or TIFF not a bit outside the face changes; JPEG and WebP are compressed again.
     """
-    from . import batch, export, photos
-    from .decomposition import to_bytes
+    from .. import batch, export, photos
+    from ..decomposition import to_bytes
 
     strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
     base = chosen_base(base, target, *strengths)
@@ -242,7 +217,7 @@ def sweep(
     """Show one channel at a row of strengths: a strip as PNG and an animation."""
     import numpy as np
 
-    from . import export
+    from .. import export
 
     base = chosen_base(base, target, channel)
     start, stop = number(str(start)), number(str(stop))
@@ -276,8 +251,8 @@ def separate(
     """Separate two textures: the sums of two groups of channels, and what belongs to neither."""
     from PIL import Image
 
-    from . import export
-    from .decomposition import channel_groups, to_bytes
+    from .. import export
+    from ..decomposition import channel_groups, to_bytes
 
     run = Run(model, domain, None, size, box, max_megapixels)
     groups = [[name.strip() for name in group.split(",") if name.strip()] for group in (a, b)]
@@ -304,7 +279,7 @@ def models():
     """List the bundled models, their classes and channels."""
     import json
 
-    from .weights import WEIGHTS, bundled
+    from ..weights import WEIGHTS, bundled
 
     for name in bundled():
         config = json.loads((WEIGHTS / name / "config.json").read_text())
