@@ -1,6 +1,6 @@
 """The numbers that define one branched model, stored as `config.json` beside its weights."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 FACES = ("cat", "human", "centre")
@@ -9,6 +9,7 @@ RANGES = {
     "branches": (1, 64),
     "base": (1, 256),
     "cap": (1, 2048),
+    "patch": (1, 2),
     "downs": (0, 6),
     "style": (1, 1024),
     "sigma": (0.1, 100.0),
@@ -25,6 +26,7 @@ class ModelConfig:
     branches: int = 9  # M, the number of channels
     base: int = 8  # width of a branch's first layer
     cap: int = 64  # largest width of a branch
+    patch: int = 1  # 2: everything runs at half the resolution, on pixels unshuffled by 2; less than half the cost
     downs: int = 3  # times a branch halves the resolution
     style: int = 64  # length of a branch's class embedding
     split: Literal["learnt", "gaussian"] = "learnt"  # what feeds the branches: phi_k, or x itself
@@ -33,6 +35,7 @@ class ModelConfig:
     dt: float = 1.0  # time step of the diffusion
     face: tuple[str, ...] = ()  # per class, how its face is found: "cat", "human" or "centre"; () is all "centre"
     roles: tuple[dict, ...] = ()  # per channel: its name and the figures it was named by, see roles.py
+    eyes: dict = field(default_factory=dict)  # which layers find a cat's eyes, see eyes.py; empty: not calibrated
 
     def __post_init__(self):
         """Check everything: a config may come from a hub."""
@@ -58,11 +61,15 @@ class ModelConfig:
             raise ValueError(f"roles are named {names}; {self.branches} different names are needed, one for each branch")
         if any(not isinstance(name, str) or name.isdecimal() for name in names):
             raise ValueError(f"roles are named {names}; a name is text and not a number")
+        if self.eyes != {}:
+            from .eyes import EyeParts
+
+            EyeParts.from_dict(self.eyes, self.branches)
 
     @property
     def stride(self) -> int:
-        """Height and width are padded to a multiple of this: the branches' halvings, at least p's own 2."""
-        return max(2, 2**self.downs)
+        """Height and width are padded to a multiple of this: what p or the branches unshuffle and halve by."""
+        return self.patch * max(2, 2**self.downs)
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -34,22 +34,22 @@ def conv3x3(i: int, o: int) -> nn.Conv2d:
 
 
 class Diffusivity(nn.Module):
-    """p: an 8-layer bottleneck CNN of 40,529 parameters (the paper: 4.05e4), run at half resolution.
+    """p: an 8-layer bottleneck CNN of 40,529 or 40,504 parameters (the paper: 4.05e4).
 
-    Deviation from the paper: pixels are unshuffled by 2 first and shuffled back at the end. The same eight
+    Deviation from the paper: pixels are unshuffled by `2 * patch` first and shuffled back at the end. The same eight
     convolutions at full resolution would cost more than all branches together; nothing is lost by the shuffle.
 
     With `anchor`, p(u) = u - G_s u + CNN(u) and the CNN's last layer starts at zero, so that training starts
     from heat flow. Without it R starts at x, where training collapses (the branches cancel each other).
     """
 
-    WIDTHS = (12, 32, 32, 17, 17, 17, 32, 32, 12)
+    WIDTHS = {1: (12, 32, 32, 17, 17, 17, 32, 32, 12), 2: (48, 24, 24, 16, 8, 16, 24, 24, 48)}  # by patch
 
-    def __init__(self, sigma: float, anchor: bool = True):
+    def __init__(self, sigma: float, anchor: bool = True, patch: int = 1):
         super().__init__()
-        self.sigma, self.anchor = sigma, anchor
+        self.sigma, self.anchor, self.unshuffle = sigma, anchor, 2 * patch
         layers = []
-        for i, o in zip(self.WIDTHS[:-1], self.WIDTHS[1:]):
+        for i, o in zip(self.WIDTHS[patch][:-1], self.WIDTHS[patch][1:]):
             layers += [conv3x3(i, o), nn.LeakyReLU(0.2)]
         self.cnn = nn.Sequential(*layers[:-1])
         if anchor:
@@ -57,8 +57,8 @@ class Diffusivity(nn.Module):
             nn.init.zeros_(self.cnn[-1].bias)
 
     def forward(self, u: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """`h` and `w` must be even."""
-        p = F.pixel_shuffle(self.cnn(F.pixel_unshuffle(u, 2)), 2)
+        """`h` and `w` must be multiples of `2 * patch`."""
+        p = F.pixel_shuffle(self.cnn(F.pixel_unshuffle(u, self.unshuffle)), self.unshuffle)
         return u - gaussian(u, self.sigma) + p if self.anchor else p
 
 
@@ -104,4 +104,4 @@ def build_split(config: ModelConfig) -> nn.Module:
     """The split that `config.split` names."""
     if config.split == "gaussian":
         return GaussianSplit(config.sigma, config.branches)
-    return LearntDiffusion(Diffusivity(config.sigma, config.anchor), config.branches, config.dt)
+    return LearntDiffusion(Diffusivity(config.sigma, config.anchor, config.patch), config.branches, config.dt)

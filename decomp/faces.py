@@ -154,8 +154,8 @@ def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Phot
     if not np.isfinite(difference).all():
         raise ValueError(f"{photo.name}: the edit holds values that are not finite; accepted: values in [-1, 1]")
     height, width = photo.pixels.shape[:2]
-    rows = _fade(box.side, box.top > 0, box.top + box.side < height)
-    columns = _fade(box.side, box.left > 0, box.left + box.side < width)
+    rows = fade(box.side, box.top > 0, box.top + box.side < height)
+    columns = fade(box.side, box.left > 0, box.left + box.side < width)
     white = np.iinfo(photo.pixels.dtype).max
     pixels = photo.pixels.copy()
     inside = pixels[box.top : box.top + box.side, box.left : box.left + box.side]  # a view
@@ -165,7 +165,7 @@ def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Phot
     return replace(photo, pixels=pixels)
 
 
-def _fade(side: int, start: bool, end: bool) -> np.ndarray:
+def fade(side: int, start: bool, end: bool) -> np.ndarray:
     """(side,) float32 weights in [0, 1] that rise from 0 at the start and fall to 0 at the end, where asked to."""
     ramp = math.ceil(FEATHER * side)
     distance = np.minimum(np.arange(side) / ramp, 1)

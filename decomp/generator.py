@@ -95,6 +95,7 @@ class Branch(nn.Module):
 
     Deviations from StarGAN-v2: borders are mirrored instead of zero, and AdaIN starts near the identity. Otherwise
     instance norm amplifies the border until nine coloured frames, which cancel in the sum, are all the channels show.
+    With `patch` 2 the branch works on pixels unshuffled by 2: at full resolution its few channels are slow on a CPU.
     """
 
     def __init__(self, config: ModelConfig):
@@ -103,28 +104,32 @@ class Branch(nn.Module):
         steps = list(zip(widths[:-1], widths[1:]))
         bottom = widths[-1]
         self.style = nn.Embedding(len(config.domains), config.style)
-        self.from_rgb = conv3x3(3, widths[0])
+        self.patch = config.patch
+        self.from_rgb = conv3x3(3 * config.patch**2, widths[0])
         self.encode = nn.ModuleList(Down(i, o, True) for i, o in steps)
         self.encode.extend(Down(bottom, bottom, False) for _ in range(2))
         self.decode = nn.ModuleList(Up(bottom, bottom, config.style, False) for _ in range(2))
         self.decode.extend(Up(o, i, config.style, True) for i, o in reversed(steps))
         self.norm = nn.InstanceNorm2d(widths[0], affine=True)
-        self.to_rgb = nn.Conv2d(widths[0], 3, 1)
+        self.to_rgb = nn.Conv2d(widths[0], 3 * config.patch**2, 1)
         self.apply(he_init)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.2)  # training starts at f = R
+            # and without a mesh: the pixels of a patch start alike (Aitken et al., 2017, arXiv 1707.02937)
+            of_patch = self.to_rgb.weight.unflatten(0, (3, -1))
+            of_patch.copy_(of_patch[:, :1].expand_as(of_patch))
             for module in self.modules():  # and with classes alike: gamma and beta near 0
                 if isinstance(module, AdaIN):
                     module.affine.weight.mul_(0.05)
 
     def forward(self, phi: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
         s = self.style(target)  # (B, style)
-        x = self.from_rgb(phi)
+        x = self.from_rgb(F.pixel_unshuffle(phi, self.patch))
         for block in self.encode:
             x = block(x)
         for block in self.decode:
             x = block(x, s)
-        return self.to_rgb(F.leaky_relu(self.norm(x), 0.2))
+        return F.pixel_shuffle(self.to_rgb(F.leaky_relu(self.norm(x), 0.2)), self.patch)
 
 
 def he_init(module: nn.Module) -> None:

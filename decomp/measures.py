@@ -1,7 +1,7 @@
 """Figures that tell a decomposition from a failed run (R = x, or v_k = phi_k), however good the losses look."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 ACTIVE = 0.1  # a branch is active if its response is at least this share of the largest one's (figure 4)
@@ -18,10 +18,14 @@ def rms(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
     return v.square().mean(dim=(0, 2, 3, 4)).sqrt()
 
 
-def active(v: Float[Tensor, "b m 3 h w"]) -> Tensor:
-    """Booleans (M,): response norm at least 10 % of the largest channel's."""
-    r = rms(v)
-    return r >= ACTIVE * r.max()
+def strong(response: Float[Tensor, "m"]) -> Bool[Tensor, "m"]:
+    """Which of the response norms are at least 10 % of the largest."""
+    return response >= ACTIVE * response.max()
+
+
+def active(v: Float[Tensor, "b m 3 h w"]) -> Bool[Tensor, "m"]:
+    """Which channels' response norms are at least 10 % of the largest channel's."""
+    return strong(rms(v))
 
 
 def _standardised(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n"]:
@@ -30,14 +34,21 @@ def _standardised(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n"]:
     return flat / flat.norm(dim=2, keepdim=True).clamp_min(1e-12)
 
 
+def within_photo(v: Float[Tensor, "b m 3 h w"], w: Float[Tensor, "b n 3 h w"]) -> Float[Tensor, "b m n"]:
+    """Pearson correlation of every layer of v with every layer of w, in each photo on its own."""
+    return _standardised(v) @ _standardised(w).mT
+
+
+def mean_over_pairs(correlation: Float[Tensor, "m m"], chosen: Bool[Tensor, "m"]) -> Float[Tensor, ""]:
+    """Mean off the diagonal, over the chosen channels; 0 where there are fewer than two."""
+    c = correlation[chosen][:, chosen]
+    pairs = len(c) * (len(c) - 1)
+    return (c.sum() - c.trace()) / max(1, pairs)
+
+
 def channel_correlation(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
     """Mean |Pearson correlation| over the pairs of active channels, taken within each photo."""
-    s = _standardised(v[:, active(v)])
-    c = (s @ s.mT).abs()  # (B, A, A)
-    a = c.shape[1]
-    if a < 2:
-        return c.new_zeros(())
-    return (c.sum(dim=(1, 2)) - a).mean() / (a * (a - 1))
+    return mean_over_pairs(within_photo(v, v).abs().mean(dim=0), active(v))
 
 
 def input_correlation(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
@@ -50,14 +61,55 @@ def linear_share(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"])
 
     1 means that the channel is a fixed filter of the photo: a plain filter bank, the second trap.
     """
-    features = phi.permute(0, 3, 4, 1, 2).flatten(0, 2).flatten(1).double()  # (pixels, 3 M)
-    targets = v.permute(0, 3, 4, 1, 2).flatten(0, 2).flatten(1).double()
-    features, targets = features - features.mean(0), targets - targets.mean(0)
-    gram = features.mT @ features
-    gram += 1e-9 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    left = targets - features @ torch.linalg.solve(gram, features.mT @ targets)
-    per_channel = lambda t: t.square().sum(0).view(v.shape[1], 3).sum(1)
-    return (1 - per_channel(left) / per_channel(targets).clamp_min(1e-12)).float()
+    moments = Moments()
+    moments.add(v, phi)
+    return moments.linear_share()
+
+
+class Moments:
+    """Sums over photos and pixels from which covariances and linear fits follow: (6 M)^2 numbers, however many photos.
+
+    A pixel is one row of 6 M numbers: the colours of phi_1 .. phi_M, then those of v_1 .. v_M. Sums are in float64, as a
+    covariance is the small difference of two of them.
+    """
+
+    def __init__(self):
+        self.pixels, self.sum, self.gram = 0, 0, 0
+
+    def add(self, v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> None:
+        for photo in torch.cat([phi, v], dim=1).flatten(1, 2).flatten(2):  # (6 M, pixels) each, one at a time for memory
+            rows = photo.double()
+            self.pixels += rows.shape[1]
+            self.sum = self.sum + rows.sum(dim=1).cpu()
+            self.gram = self.gram + (rows @ rows.mT).cpu()
+
+    def _layers(self) -> tuple[Float[Tensor, "m2"], Float[Tensor, "m2 m2"]]:
+        """Mean of each layer and of each product of two, over photos, colours and pixels; first the phi's, then the v's."""
+        layers = len(self.sum) // 3
+        products = self.gram.view(layers, 3, layers, 3).diagonal(dim1=1, dim2=3)
+        return self.sum.view(layers, 3).mean(dim=1) / self.pixels, products.mean(dim=2) / self.pixels
+
+    def rms(self) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
+        """As `rms`, of the channels and of the phi's."""
+        phi, v = self._layers()[1].diagonal().sqrt().chunk(2)
+        return v, phi
+
+    def covariance(self) -> Float[Tensor, "m m"]:
+        """Covariance between channels over photos, colours and pixels; its diagonal is their variance."""
+        mean, products = self._layers()
+        m = len(mean) // 2
+        return (products - mean[:, None] * mean)[m:, m:]
+
+    def linear_share(self) -> Float[Tensor, "m"]:
+        """As `linear_share` of everything that was added."""
+        centred = self.gram - self.sum[:, None] * self.sum / self.pixels
+        half = len(centred) // 2
+        features, cross, targets = centred[:half, :half], centred[:half, half:], centred[half:, half:].diagonal()
+        ridge = 1e-9 * features.diagonal().mean().clamp_min(1e-12) * torch.eye(half, dtype=features.dtype)
+        weights = torch.linalg.solve(features + ridge, cross)
+        explained = (weights * (2 * cross - features @ weights)).sum(dim=0)  # of the squares of each v's each colour
+        per_channel = lambda t: t.view(-1, 3).sum(dim=1)
+        return (per_channel(explained) / per_channel(targets).clamp_min(1e-12)).float()
 
 
 def psnr(f: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
@@ -65,20 +117,58 @@ def psnr(f: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> Float[Tens
     return 10 * torch.log10(4 / (f.clamp(-1, 1) - x).square().mean(dim=(1, 2, 3)))
 
 
+class Summary:
+    """The figures of same-class re-generations, fed batch by batch: no pixel is kept, so photos may be many and large.
+
+    Example:
+        >>> from decomp.generator import Output
+        >>> all_figures, x = Summary(), torch.rand(2, 3, 8, 8)
+        >>> all_figures.add(x, Output(x / 2, torch.rand(2, 4, 3, 8, 8), torch.rand(2, 4, 3, 8, 8)))
+        >>> all_figures.figures()["active"]
+        4
+    """
+
+    def __init__(self):
+        self.moments = Moments()
+        self.photos, self.means, self.correlations, self.with_input = 0, {}, 0, 0
+
+    def add(self, x: Float[Tensor, "b 3 h w"], output) -> None:
+        """Photos (b, 3, h, w) in [-1, 1] and the `generator.Output` of their own class."""
+        v, phi, r = output.channels, output.phi, output.residual
+        per_photo = {
+            "tv_ratio": total_variation(r) / total_variation(x),
+            "x_minus_residual": (x - r).abs().mean(dim=(1, 2, 3)),
+            "l1": (x - output.image).abs().mean(dim=(1, 2, 3)),
+            "psnr": psnr(output.image, x),
+            "psnr_of_residual": psnr(r, x),
+        }
+        for name, values in per_photo.items():
+            self.means[name] = self.means.get(name, 0) + float(values.double().sum())
+        self.photos += len(x)
+        self.correlations = self.correlations + within_photo(v, v).abs().sum(dim=0).double().cpu()
+        self.with_input = self.with_input + len(x) * input_correlation(v, phi).double().cpu()
+        self.moments.add(v, phi)
+
+    def figures(self) -> dict:
+        """Means over all photos as numbers and lists that fit into JSON."""
+        v, phi = self.moments.rms()
+        rounded = lambda t: [round(float(a), 4) for a in t]
+        return {name: total / self.photos for name, total in self.means.items()} | {
+            "rms_channels": rounded(v),
+            "rms_phi": rounded(phi),
+            "active": int(strong(v).sum()),
+            "channel_correlation": float(mean_over_pairs(self.correlation(), strong(v))),
+            "input_correlation": rounded(self.with_input / self.photos),
+            "linear_share": rounded(self.moments.linear_share()),
+        }
+
+    def correlation(self) -> Float[Tensor, "m m"]:
+        """Mean over photos of the |Pearson correlation| between channels within a photo."""
+        return self.correlations / self.photos
+
+
 def summary(x: Float[Tensor, "b 3 h w"], output) -> dict:
     """The figures of one batch of same-class re-generations, `output` being a `generator.Output`."""
-    v, phi, r = output.channels, output.phi, output.residual
-    rounded = lambda t: [round(float(a), 4) for a in t]
-    return {
-        "tv_ratio": float((total_variation(r) / total_variation(x)).mean()),
-        "x_minus_residual": float((x - r).abs().mean()),
-        "l1": float((x - output.image).abs().mean()),
-        "psnr": float(psnr(output.image, x).mean()),
-        "psnr_of_residual": float(psnr(r, x).mean()),
-        "rms_channels": rounded(rms(v)),
-        "rms_phi": rounded(rms(phi)),
-        "active": int(active(v).sum()),
-        "channel_correlation": float(channel_correlation(v)),
-        "input_correlation": rounded(input_correlation(v, phi)),
-        "linear_share": rounded(linear_share(v, phi)),
-    }
+    all_figures = Summary()
+    all_figures.add(x, output)
+    return all_figures.figures()

@@ -2,9 +2,10 @@
 
 from jaxtyping import install_import_hook
 
-TENSOR_CODE = ("diffusion", "discriminator", "domain", "generator", "measures", "roles")
+TENSOR_CODE = ("dataset", "diffusion", "discriminator", "domain", "generator", "losses", "measures", "roles", "training")
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
 
+import numpy as np
 import pytest
 import skimage
 import torch
@@ -43,4 +44,18 @@ def folder(tmp_path_factory, cat):
     Image.fromarray(cat).save(root / "cat.jpg")
     Image.fromarray(skimage.data.astronaut()).save(root / "sub" / "cat.jpg")
     (root / "broken.jpg").write_text("this is not a photo")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A data set of two classes, crops of two photos: {train,val}/{cat,person}/*.jpg."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for domain, photo in [("cat", skimage.data.cat()), ("person", skimage.data.astronaut())]:
+        for split in ("train", "val"):
+            (root / split / domain).mkdir(parents=True)
+            for i in range(16):
+                top, left = rng.integers(0, 200, 2)
+                Image.fromarray(photo[top : top + 96, left : left + 96]).save(root / split / domain / f"{i}.jpg")
     return root

@@ -1,5 +1,9 @@
+import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,7 @@ def test_tree_is_mirrored_and_reported(folder, tmp_path):
     code = batch.run(folder, tmp_path, copy, folder=None, skip_existing=False)
     assert code == batch.SOME_FAILED
     results = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert results == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json"}
+    assert results == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json", "report.csv"}
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["done"], report["skipped"], report["failed"]) == (3, 0, 1)
     failed = next(row for row in report["photos"] if row["status"] == "failed")
@@ -77,7 +81,8 @@ def test_what_is_not_ours_is_never_replaced(folder, tmp_path):
     (tmp_path / "cat.png" / "thesis.txt").write_text("precious")
     assert batch.run(folder / "cat.png", tmp_path, make, folder="", skip_existing=False) == batch.SOME_FAILED
     assert (tmp_path / "cat.png" / "thesis.txt").read_text() == "precious"
-    assert batch.run(folder / "cat.png", folder / "cat.png", copy, folder=None, skip_existing=False) == batch.SOME_FAILED
+    onto = folder / "cat.png"
+    assert batch.run(onto, onto, copy, folder=None, skip_existing=False) == batch.SOME_FAILED
     assert photos.load(folder / "cat.png").pixels.shape == (300, 451, 3)
 
 
@@ -130,3 +135,66 @@ def test_an_edited_gif_becomes_a_png(folder, tmp_path, cat):
     Image.fromarray(cat).save(tmp_path / "in" / "cat.gif")
     batch.run(tmp_path / "in", tmp_path / "out", copy, folder=None, skip_existing=False)
     assert (tmp_path / "out" / "cat.gif.png").exists()
+
+
+def tell(path, made):
+    """At module level, so that another process can have it."""
+    copy(path, made)
+    return {"process": os.getpid()}
+
+
+def make_and_tell(path, made):
+    photos.load(path)
+    make(path, made)
+    return {"note": path.name}
+
+
+def die_at_astronaut(path, made):
+    if path.parent.name == "sub":
+        os._exit(9)
+    made.write_text("done")
+
+
+def test_processes_do_the_same(folder, tmp_path):
+    code = batch.run(folder, tmp_path, tell, folder=None, skip_existing=False, jobs=2)
+    assert code == batch.SOME_FAILED
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["done"], report["failed"], report["not reached"]) == (3, 1, 0)
+    assert os.getpid() not in {row.get("process") for row in report["photos"]}
+    assert [row["photo"] for row in report["photos"]] == ["broken.jpg", "cat.jpg", "cat.png", "sub/cat.jpg"]
+
+
+def test_a_process_that_is_killed_is_reported(folder, tmp_path):
+    assert batch.run(folder, tmp_path, die_at_astronaut, folder=None, skip_existing=False, jobs=2) == batch.SOME_FAILED
+    rows = {row["photo"]: row for row in json.loads((tmp_path / "report.json").read_text())["photos"]}
+    assert len(rows) == 4 and "a process was killed" in rows["sub/cat.jpg"]["reason"]
+
+
+def test_shards_share_the_work(folder, tmp_path):
+    for i in (1, 2):
+        batch.run(folder, tmp_path, copy, folder=None, skip_existing=False, shard=(i, 2))
+    parts = [json.loads((tmp_path / f"report-{i}-of-2.json").read_text())["photos"] for i in (1, 2)]
+    assert [len(part) for part in parts] == [2, 2]
+    assert len({row["photo"] for part in parts for row in part}) == 4
+
+
+def test_the_table_has_a_row_for_every_photo_also_after_resuming(folder, tmp_path):
+    for _ in range(2):
+        batch.run(folder, tmp_path, make_and_tell, folder="", skip_existing=True)
+    with open(tmp_path / "report.csv", newline="") as file:
+        rows = {row["photo"]: row for row in csv.DictReader(file)}
+    assert rows["cat.png"]["status"] == "skipped" and rows["cat.png"]["note"] == "cat.png"
+    assert rows["broken.jpg"]["status"] == "failed" and rows["broken.jpg"]["note"] == ""
+
+
+def test_leftovers_of_killed_processes_are_taken_away(folder, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, alive = (tmp_path / f"{batch.PREFIX}{pid}-x" for pid in (gone.pid, os.getpid()))
+    (dead / "previous").mkdir(parents=True)  # killed between the two renames of a replacement
+    (dead / "previous" / "sheet").write_text("the only whole one")
+    (dead / "cat.jpg").mkdir()
+    alive.mkdir()
+    batch.run(folder, tmp_path, make, folder="", skip_existing=True)
+    assert not dead.exists() and alive.exists()
+    assert (tmp_path / "cat.jpg" / "sheet").read_text() == "the only whole one"

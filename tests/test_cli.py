@@ -82,7 +82,7 @@ def test_recompose_a_folder_keeps_names(model, folder, tmp_path):
     result = call("recompose", folder, "--model", model, "-o", tmp_path / "out", "-s", "1=2")
     assert result.exit_code == 1
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
-    assert names == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json"}
+    assert names == {"cat.png", "cat.jpg", "sub/cat.jpg", "report.json", "report.csv"}
 
 
 def test_another_class_shows(model, folder, tmp_path):

@@ -1,76 +1,249 @@
 """The real trainer at toy size on crops of real photos."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage
 import torch
-from PIL import Image
+from safetensors.torch import load_file
 
+from decomp import checkpoint, losses
 from decomp.config import ModelConfig
 from decomp.generator import BranchedGenerator
-from decomp.training import TrainConfig, Trainer, cancellation, r1_penalty
+from decomp.training import TrainConfig, Trainer
 
-MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
-CONFIG = TrainConfig(images=48, batch=4, tick=16, critic_base=4, critic_cap=8)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for domain, photo in [("cat", skimage.data.cat()), ("person", skimage.data.astronaut())]:
-        for split in ("train", "val"):
-            (root / split / domain).mkdir(parents=True)
-            for i in range(16):
-                top, left = rng.integers(0, 200, 2)
-                Image.fromarray(photo[top : top + 96, left : left + 96]).save(root / split / domain / f"{i}.jpg")
-    return root
+MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=1, style=8, sigma=1.0)
+SETTINGS = {"images": 48, "batch": 4, "tick": 16, "critic_base": 4, "critic_cap": 8, "smooth": 0.4, "lr": 1e-3}
 
 
-def test_resumed_run_equals_an_uninterrupted_one(data, tmp_path):
-    Trainer(MODEL, CONFIG, data, tmp_path / "whole").run()
-    Trainer(MODEL, TrainConfig(**(vars(CONFIG) | {"images": 24})), data, tmp_path / "parts").run()
-    Trainer(MODEL, CONFIG, data, tmp_path / "parts").run()
-    whole, parts = (BranchedGenerator.from_pretrained(tmp_path / n).state_dict() for n in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert (tmp_path / "parts" / "samples" / "0000048.png").exists()
+def config(**changes) -> TrainConfig:
+    return TrainConfig(**(SETTINGS | changes))
 
 
-def test_stats_are_written_at_every_tick(data, tmp_path):
-    Trainer(MODEL, CONFIG, data, tmp_path).run()
-    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
-    assert [row["images"] for row in rows] == [16, 32, 48]
-    assert {"tv_ratio", "x_minus_residual", "rms_channels", "rms_phi", "active", "channel_correlation"} <= set(rows[0])
+def rows(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether two runs ended with bit for bit the same networks, averages and optimizer states."""
+    one, other = (torch.load(run / "state.pt", weights_only=True) for run in (a, b))
+    flat = lambda tree: [t for t in torch.utils._pytree.tree_leaves(tree)]
+    return all(torch.equal(p, q) if torch.is_tensor(p) else p == q for p, q in zip(flat(one), flat(other), strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}], ids=["plain", "dropout", "streamed"])
+def test_resumed_run_equals_an_uninterrupted_one(data, tmp_path, changes):
+    Trainer(MODEL, config(**changes), data, tmp_path / "whole").run()
+    Trainer(MODEL, config(**changes, images=24), data, tmp_path / "parts").run()
+    Trainer(MODEL, config(**changes), data, tmp_path / "parts").run()
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert (tmp_path / "parts" / "samples" / "00000048.png").exists()
+    assert [row["images"] for row in rows(tmp_path / "parts")] == [16, 24, 32, 48]
+
+
+def test_streamed_photos_train_like_photos_in_memory(data, tmp_path):
+    Trainer(MODEL, config(), data, tmp_path / "memory").run()
+    Trainer(MODEL, config(memory=1e-6), data, tmp_path / "files").run()
+    assert same(tmp_path / "memory", tmp_path / "files")
+
+
+def test_another_seed_is_another_run(data, tmp_path):
+    Trainer(MODEL, config(images=8), data, tmp_path / "a").run()
+    Trainer(MODEL, config(images=8, seed=1), data, tmp_path / "b").run()
+    assert not same(tmp_path / "a", tmp_path / "b")
+
+
+def test_stats_hold_what_tells_a_failed_run(data, tmp_path):
+    Trainer(MODEL, config(), data, tmp_path).run()
+    wanted = {"tv_ratio", "x_minus_residual", "rms_channels", "rms_phi", "active", "channel_correlation", "d", "g", "fidelity"}
+    assert wanted <= set(rows(tmp_path)[0])
+
+
+def test_tensorboard_shows_stats_and_samples(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Trainer(MODEL, config(images=32), data, tmp_path).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [e.step for e in events.Scalars("psnr")] == [16, 32]
+    assert events.Scalars("rms_channels/3")[1].value == pytest.approx(rows(tmp_path)[1]["rms_channels"][2])
+    assert [e.step for e in events.Images("samples")] == [16, 32]
+
+
+def test_stopped_run_keeps_its_last_step(data, tmp_path):
+    trainer = Trainer(MODEL, config(tick=1000, images=400), data, tmp_path)
+    step = trainer.step
+    trainer.step = lambda *batch: (os.kill(os.getpid(), signal.SIGINT) if trainer.images == 20 else None, step(*batch))[1]
+    before = signal.getsignal(signal.SIGINT)
+    trainer.run()
+    assert rows(tmp_path)[-1]["images"] == 24
+    assert signal.getsignal(signal.SIGINT) is before
+    assert Trainer(MODEL, config(images=400), data, tmp_path).images == 24
+
+
+def test_time_budget_ends_a_run(data, tmp_path):
+    Trainer(MODEL, config(images=100_000), data, tmp_path).run(minutes=0.0)
+    assert rows(tmp_path)[-1]["images"] == 4
+
+
+def test_killed_run_loses_at_most_one_tick(data, tmp_path):
+    settings = tmp_path / "toy.toml"
+    model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
+    settings.write_text(f"[model]\n{model}[training]\nimages = 100000\ntick = 16\nbatch = 4\ncritic_base = 4\ncritic_cap = 8\n")
+    command = [sys.executable, "-m", "decomp", "train", settings, "--data", data, "--out", tmp_path / "runs", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = tmp_path / "runs" / "00000-toy"
+    while not (run / "stats.jsonl").exists() or len(rows(run)) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    saved = rows(run)[-1]["images"]
+    resumed = Trainer(MODEL, config(), data, run)
+    assert resumed.images - saved in (0, 16)  # killed between the state and its line in the figures, or not
+    assert [p for p in run.rglob(".*") if p.is_file()] == [] or resumed.images >= saved
+
+
+def test_compact_checkpoint_starts_another_run(data, tmp_path):
+    first = Trainer(MODEL, config(), data, tmp_path / "first")
+    first.run()
+    second = Trainer(MODEL, config(), data, tmp_path / "second", start=tmp_path / "first" / "compact")
+    assert second.images == 48
+    for name in checkpoint.NETWORKS:
+        for key, value in second.networks[name].state_dict().items():
+            assert torch.equal(value, first.networks[name].state_dict()[key].half().float())
+
+
+def test_compact_checkpoint_of_another_model_is_refused(data, tmp_path):
+    Trainer(MODEL, config(images=4), data, tmp_path / "first").run()
+    other = ModelConfig(**(MODEL.to_dict() | {"base": 2}))
+    with pytest.raises(ValueError, match="average.safetensors: does not fit"):
+        Trainer(other, config(), data, tmp_path / "second", start=tmp_path / "first" / "compact")
+    with pytest.raises(ValueError, match="average.safetensors: is missing"):
+        Trainer(MODEL, config(), data, tmp_path / "third", start=tmp_path)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(data, tmp_path):
+    for n in (1, 2):
+        Trainer(MODEL, config(images=16, batch=8, accumulate=n, bf16=False), data, tmp_path / str(n)).run()
+    whole, parts = (rows(tmp_path / n)[-1] for n in "12")
+    assert [parts[name] for name in ("d", "g", "fidelity")] == pytest.approx(
+        [whole[name] for name in ("d", "g", "fidelity")], rel=1e-3
+    )
+
+
+def test_nan_gradients_are_scrubbed_and_counted(data, tmp_path):
+    trainer = Trainer(MODEL, config(images=8), data, tmp_path)
+    trainer.g.branches[0].to_rgb.bias.register_hook(lambda gradient: gradient * float("nan"))
+    trainer.run()
+    assert rows(tmp_path)[-1]["g_scrubbed"] == 1 and rows(tmp_path)[-1]["d_scrubbed"] == 0
+    assert all(p.isfinite().all() for p in trainer.g.parameters())
+
+
+def test_two_processes_train_like_one(data, tmp_path):
+    """The same losses as one process with the same global batch, within rounding."""
+    settings = tmp_path / "toy.toml"
+    model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
+    training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\nfidelity = [[0, 1]]\n"
+    settings.write_text(f"[model]\n{model}[training]\n{training}")
+    arguments = ["-m", "decomp", "train", str(settings), "--data", str(data), "--threads", "1", "--out"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    for command in ([*arguments, "one"], [*torchrun, *arguments, "two"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (rows(tmp_path / name / "00000-toy") for name in ("one", "two"))
+    assert [row["images"] for row in two] == [8, 16, 24, 32, 40]
+    for name in ("d", "g", "fidelity", "rough", "offset"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=2e-3, abs=1e-5), name
 
 
 def test_fidelity_pulls_the_picture_to_the_photo(data, tmp_path):
-    config = TrainConfig(**(vars(CONFIG) | {"images": 400, "tick": 80, "fidelity": ((0, 20.0),), "lr": 2e-3, "smooth": 0}))
-    Trainer(MODEL, config, data, tmp_path).run()
-    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
-    assert rows[-1]["fidelity"] < 0.8 * rows[0]["fidelity"]
+    Trainer(MODEL, config(images=400, tick=80, fidelity=((0, 20.0),), lr=2e-3, smooth=0.0), data, tmp_path).run()
+    assert rows(tmp_path)[-1]["fidelity"] < 0.8 * rows(tmp_path)[0]["fidelity"]
+
+
+def test_running_average_is_what_is_saved(data, tmp_path):
+    trainer = Trainer(MODEL, config(images=16), data, tmp_path)
+    trainer.run()
+    saved = BranchedGenerator.from_pretrained(tmp_path, strict=True).state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in trainer.average.state_dict().items())
+    compact = load_file(tmp_path / "compact" / "average.safetensors")
+    assert all(torch.equal(compact[name], value.half()) for name, value in saved.items())
 
 
 def test_schedule():
-    config = TrainConfig(fidelity=((0, 0.3), (10, 0.3), (20, 2.3)))
-    assert [config.weight("fidelity", i) for i in (0, 10, 15, 99)] == pytest.approx([0.3, 0.3, 1.3, 2.3])
+    schedule = TrainConfig(fidelity=((0, 0.3), (10, 0.3), (20, 2.3)))
+    assert [schedule.weight("fidelity", i) for i in (0, 10, 15, 99)] == pytest.approx([0.3, 0.3, 1.3, 2.3])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 0}, {"fidelity": ()}, {"fidelity": ((5, 1.0), (0, 1.0))}, {"branch_dropout": 1.0}, {"memory": 0.0}],
+)
+def test_impossible_settings_are_named(changes):
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} is .*; accepted: "):
+        TrainConfig(**changes)
+
+
+def test_batch_must_be_divisible(data, tmp_path):
+    with pytest.raises(ValueError, match="batch is 4; .* multiple of 8"):
+        Trainer(MODEL, config(accumulate=4), data, tmp_path)
 
 
 def test_r1_is_half_the_squared_gradient():
     x = torch.rand(2, 3, 4, 4, requires_grad=True)
-    assert r1_penalty((3 * x).sum(dim=(1, 2, 3)), x).item() == pytest.approx(0.5 * 9 * 48)
+    assert losses.r1_penalty((3 * x).sum(dim=(1, 2, 3)), x).item() == pytest.approx(0.5 * 9 * 48)
 
 
-def test_empty_domain_is_named(data, tmp_path):
-    (tmp_path / "train" / "cat").mkdir(parents=True)
-    with pytest.raises(ValueError, match="cat holds no photos"):
-        Trainer(MODEL, CONFIG, tmp_path, tmp_path / "run")
+def test_fidelity_looks_at_same_class_photos_only():
+    f, x = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    f[0] = 0.75
+    assert losses.fidelity(f, x, torch.tensor([True, False])).item() == 0.25
+    assert losses.fidelity(f, x, torch.tensor([False, False])).item() == 0
+
+
+def test_smoothness_is_a_hinge():
+    x = torch.rand(2, 3, 16, 16)
+    assert losses.smoothness(0.3 * x, x, 0.4).item() == 0
+    assert losses.smoothness(0.5 * x, x, 0.4).item() == pytest.approx(0.1, rel=1e-4)
 
 
 def test_cancellation_is_what_branches_undo():
     torch.manual_seed(0)
     a, b = torch.randn(2, 1, 3, 64, 64)
-    assert cancellation(torch.stack([a, -a], 1)).item() == pytest.approx(2 * a.square().mean().item(), rel=1e-4)
-    assert cancellation(torch.stack([a, a], 1)).item() == 0
-    assert cancellation(torch.stack([a, b], 1)).item() < 0.05
+    assert losses.cancellation(torch.stack([a, -a], 1)).item() == pytest.approx(2 * a.square().mean().item(), rel=1e-4)
+    assert losses.cancellation(torch.stack([a, a], 1)).item() == 0
+    assert losses.cancellation(torch.stack([a, b], 1)).item() < 0.05
+
+
+def test_overlap_is_squared_correlation():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 1, 3, 64, 64)
+    assert losses.overlap(torch.stack([a, -2 * a], 1), 0.0).item() == pytest.approx(1, rel=1e-4)
+    assert losses.overlap(torch.stack([a, b], 1)).item() < 0.01
+    mixed = losses.overlap(torch.stack([a, a + b], 1), 0.0).item()
+    assert mixed == pytest.approx(0.5, abs=0.03)
+    assert losses.overlap(torch.stack([a, 0.01 * a], 1)).item() == pytest.approx(0.2, abs=0.01)  # 1 / (1 + 2^2)
+
+
+def test_offset_is_the_mean_colour():
+    v = torch.zeros(1, 2, 3, 8, 8)
+    v[:, 0, 0] = 0.5
+    assert losses.offset(v, 1).item() == losses.offset(v, 2).item() == 0.25
+    assert losses.offset(v - v.mean(dim=(3, 4), keepdim=True), 1).item() == 0
+
+
+def test_offset_sees_a_mesh():
+    v = torch.zeros(1, 2, 3, 8, 8)
+    v[..., ::2, ::2], v[..., 1::2, 1::2] = 0.5, -0.5
+    assert losses.offset(v, 1).item() == 0
+    assert losses.offset(v, 2).item() == pytest.approx(6 * 0.25 * 2 / 4)

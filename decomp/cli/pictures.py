@@ -1,5 +1,6 @@
 """Commands over photos: decompose, recompose, sweep, separate, models."""
 
+import functools
 import math
 import re
 from pathlib import Path
@@ -8,14 +9,12 @@ from typing import Annotated, Optional
 import typer
 
 from .app import app, usage
+from .folders import Input, Jobs, Model, Out, Shard, Skip, over
 
 LARGEST_STRENGTH = 1000.0
 LARGEST_SIZE = 2048  # pixels
 LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
 
-Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", exists=True)]
-Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
-Model = Annotated[str, typer.Option(help="bundled model, folder, or hub id; see `decomp models`")]
 Domain = Annotated[str, typer.Option(help="class of the photo, or auto")]
 Target = Annotated[
     Optional[list[str]], typer.Option(help="class to turn into: NAME for all channels, or CHANNEL=NAME, repeatable")
@@ -23,7 +22,6 @@ Target = Annotated[
 Size = Annotated[Optional[int], typer.Option(help="side of the decomposed square, pixels; default: the model's")]
 BoxOption = Annotated[Optional[str], typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
 MaxPixels = Annotated[float, typer.Option("--max-megapixels", help="larger photos are refused")]
-Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
 Base = Annotated[
     Optional[str],
     typer.Option(help="photo (keeps the unexplained rest) or regenerated; default: photo, with --target regenerated"),
@@ -63,13 +61,11 @@ def chosen_base(base: str | None, target: list[str] | None, *layers: str) -> str
 
 
 class Run:
-    """What all commands over photos share: the model, how each photo is decomposed, and the loop over the input."""
+    """How each photo is decomposed. It travels to other processes, each of which loads the model once."""
 
     def __init__(self, model, domain, target, size, box, max_megapixels):
-        from .. import decomposer
-
         try:
-            self.model = decomposer.load(model)
+            self.name = model
             if domain != "auto":
                 self.model.domain_index(domain)
             plain = [t for t in target or [] if "=" not in t]
@@ -90,6 +86,12 @@ class Run:
             usage(f"{box!r} is not LEFT,TOP,SIDE in pixels")
         self.box = tuple(map(int, sides)) or None
 
+    @property
+    def model(self):
+        from ..jobs import model
+
+        return model(self.name)
+
     def decompose(self, path: Path):
         from .. import photos
 
@@ -98,16 +100,6 @@ class Run:
             return self.model.decompose(photo, self.domain, self.target, self.size, self.box)
         except ValueError as error:  # the box, which only the photo can tell to be wrong
             raise photos.PhotoError(str(error)) from error
-
-    def over(self, source: Path, out: Path, work, folder: str | None, skip_existing: bool):
-        from .. import batch
-        from ..photos import PhotoError
-
-        try:
-            code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing)
-        except (PhotoError, OSError) as error:
-            usage(str(error))
-        raise typer.Exit(code)
 
     def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer, or if two of them are the same one."""
@@ -131,19 +123,21 @@ def decompose(
     size: Size = None,
     box: BoxOption = None,
     max_megapixels: MaxPixels = 40,
+    jobs: Jobs = 1,
+    shard: Shard = "1/1",
     skip_existing: Skip = False,
 ):
     """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
+    run = Run(model, domain, target, size, box, max_megapixels)
+    over(source, out, functools.partial(write_layers, run), "", skip_existing, jobs, shard)
+
+
+def write_layers(run: Run, path: Path, folder: Path) -> dict:
     from .. import export
 
-    run = Run(model, domain, target, size, box, max_megapixels)
-
-    def work(path: Path, folder: Path) -> dict:
-        d = run.decompose(path)
-        export.write_folder(d, folder)
-        return {"domain": d.domain, "face": d.box.found}
-
-    run.over(source, out, work, folder="", skip_existing=skip_existing)
+    d = run.decompose(path)
+    export.write_folder(d, folder)
+    return {"domain": d.domain, "face": d.box.found}
 
 
 @app.command()
@@ -193,7 +187,7 @@ def recompose(
 
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(*strengths)
-    run.over(source, out, lambda path, made: edit(run.decompose(path), made), folder=None, skip_existing=skip_existing)
+    over(source, out, lambda path, made: edit(run.decompose(path), made), None, skip_existing)
 
 
 @app.command()
@@ -212,27 +206,33 @@ def sweep(
     size: Size = None,
     box: BoxOption = None,
     max_megapixels: MaxPixels = 40,
+    jobs: Jobs = 1,
+    shard: Shard = "1/1",
     skip_existing: Skip = False,
 ):
     """Show one channel at a row of strengths: a strip as PNG and an animation."""
     import numpy as np
-
-    from .. import export
 
     base = chosen_base(base, target, channel)
     start, stop = number(str(start)), number(str(stop))
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(channel)
     values = np.linspace(start, stop, steps).tolist()
-
-    def work(path: Path, folder: Path) -> None:
-        pictures = run.decompose(path).sweep(channel, values, base)
-        folder.mkdir()
-        export.strip(pictures, values).save(folder / "strip.png")
-        export.animation(pictures, folder / ("animation.gif" if gif else "animation.webp"))
-
+    animation = "animation.gif" if gif else "animation.webp"
     ending = re.sub(r"[^A-Za-z0-9]+", "-", channel).strip("-")
-    run.over(source, out, work, folder=f".sweep-{ending}", skip_existing=skip_existing)
+    work = functools.partial(write_sweep, run, channel, values, base, animation)
+    over(source, out, work, f".sweep-{ending}", skip_existing, jobs, shard)
+
+
+def write_sweep(
+    run: Run, channel: str, values: list[float], base: str, animation: str, path: Path, folder: Path
+) -> None:
+    from .. import export
+
+    pictures = run.decompose(path).sweep(channel, values, base)
+    folder.mkdir()
+    export.strip(pictures, values).save(folder / "strip.png")
+    export.animation(pictures, folder / animation)
 
 
 @app.command()
@@ -271,7 +271,7 @@ def separate(
         for name, picture in s._asdict().items():
             Image.fromarray(to_bytes(picture)).save(folder / f"{name}.png")
 
-    run.over(source, out, work, folder=".separate", skip_existing=skip_existing)
+    over(source, out, work, ".separate", skip_existing)
 
 
 @app.command()

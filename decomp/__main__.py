@@ -1,0 +1,5 @@
+"""`python -m decomp`, and `torchrun -m decomp train ...`."""
+
+from .cli import app
+
+app()

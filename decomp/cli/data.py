@@ -1,0 +1,126 @@
+"""Commands over data sets: check, prepare."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .app import app, usage
+
+data = typer.Typer(help="Make a folder of photos ready for training, and check it.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+SHOWN = 10  # problems of one kind on the screen
+HEADINGS = {
+    "unreadable": "cannot be read",
+    "leaks": "in train and in val, the same pixels",
+    "contradictions": "in several classes, the same pixels",
+    "duplicates": "twice, the same pixels",
+    "small": "too small",
+    "one_split": "classes in one split only",
+    "empty": "empty classes",
+}
+
+Jobs = Annotated[Optional[int], typer.Option(min=1, max=256, help="processes; default: one for each core")]
+
+
+@data.command()
+def check(
+    root: Annotated[Path, typer.Argument(help="folder with train/CLASS/ and val/CLASS/")],
+    size: Annotated[Optional[int], typer.Option(min=1, help="report photos with a shorter side, pixels")] = None,
+    json_file: Annotated[Optional[Path], typer.Option("--json", help="write all figures and problems here")] = None,
+    jobs: Jobs = None,
+):
+    """Count the photos of a data set; find unreadable and small ones, duplicates, and leaks into the validation.
+
+    The exit code is 0 for a clean data set, 1 if there are problems.
+    """
+    import json
+
+    from .. import check, photos
+
+    report = work(check.check, root, size, jobs or os.cpu_count() or 1)
+    typer.echo(table(report.domains))
+    if report.not_looked_at:
+        others = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(report.not_looked_at.items())[:SHOWN])
+        typer.echo(f"files that are not looked at: {others}")
+    for name, heading in HEADINGS.items():
+        problems = getattr(report, name)
+        if problems:
+            typer.echo(f"{heading}: {len(problems):,}")
+        for problem in problems[:SHOWN]:
+            typer.echo(f"  {problem if isinstance(problem, str) else ' = '.join(problem)}")
+        if len(problems) > SHOWN:
+            typer.echo(f"  and {len(problems) - SHOWN:,} more" + ("" if json_file else "; --json FILE lists all"))
+    if json_file:
+        try:
+            with photos.atomic(json_file) as temporary:
+                temporary.write_text(json.dumps(report.to_dict(), indent=2))
+        except OSError as error:
+            usage(f"{json_file}: cannot be written ({error.strerror})")
+    typer.echo("clean" if report.clean else "not clean")
+    raise typer.Exit(0 if report.clean else 1)
+
+
+@data.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="AFHQ, CelebA-HQ, or photos with a CSV; folder or zip", exists=True)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the data set")],
+    size: Annotated[int, typer.Option(min=8, max=2048, help="side of the crops, pixels")] = 256,
+    face: Annotated[str, typer.Option(help="centre; or cat, human: photos without one are left out")] = "centre",
+    val: Annotated[
+        Optional[float], typer.Option(help="part for validation, where the source names none; default: 0.1")
+    ] = None,
+    csv: Annotated[Optional[Path], typer.Option(help="table with columns file, domain and, if wanted, split")] = None,
+    attribute: Annotated[
+        Optional[str], typer.Option(help="CelebA attribute that makes the classes: NAME, or NAME=CLASS,CLASS")
+    ] = None,
+    attributes: Annotated[
+        Optional[Path], typer.Option(help="CelebA list of attributes; default: looked for in SOURCE")
+    ] = None,
+    jobs: Jobs = None,
+):
+    """Cut a data set to square crops, OUT/train/CLASS/ and OUT/val/CLASS/. The same call resumes a stopped run.
+
+    OUT/prepared.json lists what became of each photo. The exit code is 1 if some photos failed or were missing.
+    """
+    from .. import prepare
+
+    options = {"size": size, "face": face, "val": val, "csv": csv, "attribute": attribute, "attributes": attributes}
+    record = work(prepare.prepare, source, out, **options, jobs=jobs or os.cpu_count() or 1)
+    typer.echo(", ".join(f"{record[s]:,} {s}" for s in prepare.STATUSES if record[s]) + f"; see {out / prepare.RECORD}")
+    missing = next((row["reason"] for row in record["photos"] if row["status"] == "missing"), None)
+    if missing:
+        typer.echo(f"{missing}, and so for {record['missing']:,} in all that are named in the table", err=True)
+    if record["enlarged"]:
+        typer.echo(f"{record['enlarged']:,} crops are enlarged, from less than {size} pixels", err=True)
+    if record["foreign"]:
+        listed = ", ".join(record["foreign"][:SHOWN])
+        typer.echo(f"{len(record['foreign']):,} photos in {out} are not of this source; remove? {listed}", err=True)
+    good = record["done"] or record["skipped"]
+    raise typer.Exit(0 if good and not (record["failed"] or record["missing"] or record["foreign"]) else 1)
+
+
+def work(function, *args, **options):
+    """Call it; end with one sentence where it cannot do what was asked for."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        return function(*args, **options)
+    except (ValueError, OSError) as error:
+        usage(str(error))
+    except BrokenProcessPool:
+        typer.echo("decomp: a process was killed, perhaps for want of memory; try again with fewer --jobs", err=True)
+        raise typer.Exit(1)
+
+
+def table(domains) -> str:
+    """Counts and short sides, one line for each class of each split."""
+    head = ("split", "class", "photos", "short side: smallest", "median", "largest")
+    rows = [(d.split, d.domain, d.photos, d.smallest, d.median, d.largest) for d in domains]
+    cells = [head, *([c if isinstance(c, str) else "-" if c is None else f"{c:,.10g}" for c in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return "\n".join(
+        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in cells
+    )

@@ -1,0 +1,88 @@
+"""Commands for those who train: evaluate, release."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .app import app, usage
+
+Data = Annotated[Path, typer.Option(help="folder laid out as {train,val}/{domain}/*", exists=True, file_okay=False)]
+Against = Annotated[Optional[str], typer.Option(help="model of another seed: are its channels the same?")]
+Eyes = Annotated[
+    Optional[Path],
+    typer.Option(help="folder of cats with marked eyes, crops.json in it", exists=True, file_okay=False),
+]
+
+
+def given_model(name: str | None):
+    """A model on the GPU if there is one; a usage error if there is no such model."""
+    import torch
+
+    from ..decomposer import load
+
+    try:
+        return load(name).to("cuda" if torch.cuda.is_available() else "cpu") if name else None
+    except ValueError as error:
+        usage(str(error))
+
+
+def known_as(model: str | None) -> str | None:
+    """A model's name for the report: of a folder its last part."""
+    return Path(model).resolve().name if model and Path(model).is_dir() else model
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[str, typer.Argument(help="bundled model, folder, or hub id; see `decomp models`")],
+    data: Data,
+    out: Annotated[
+        Optional[Path], typer.Option("--out", "-o", help="folder for figures.json and report.html; default: print", file_okay=False)
+    ] = None,
+    per_domain: Annotated[Optional[int], typer.Option(min=2, help="photos of each class; default: all")] = None,
+    against: Against = None,
+    eyes: Eyes = None,
+    fid: Annotated[bool, typer.Option("--fid", help="also FID; may download Inception's weights")] = False,
+):
+    """Measure a model on validation photos: fidelity, class transfer, what its branches have become."""
+    import json
+
+    from .. import report
+    from ..evaluate import EvaluationError, fingerprint, labelled
+    from ..evaluate import evaluate as measured
+    from ..photos import PhotoError
+
+    model, second = given_model(weights), given_model(against)
+    try:
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+        figures = {"weights": known_as(weights), "sha256": fingerprint(weights), "against": known_as(against)}
+        figures |= measured(model, data, per_domain, second, eyes, fid)
+        if out:
+            report.write(out, figures, report.pictures(model, labelled(data, "val", model.config.domains, per_domain)))
+    except (PhotoError, EvaluationError, OSError) as error:
+        usage(str(error))
+    typer.echo(out / "report.html" if out else json.dumps(figures, indent=2))
+
+
+@app.command()
+def release(
+    run: Annotated[Path, typer.Argument(help="run folder of `decomp train`", exists=True, file_okay=False)],
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="model folder to write", file_okay=False)],
+    epochs: Annotated[int, typer.Option(min=0, help="of the classifier of classes; 0 keeps the one in --out")] = 20,
+    against: Against = None,
+    eyes: Eyes = None,
+):
+    """Make a model folder of a training run: weights in half precision, channels named, figures, card."""
+    import torch
+
+    from ..evaluate import EvaluationError
+    from ..photos import PhotoError
+    from ..release import release as write
+
+    try:
+        write(run, data, out, epochs, eyes, given_model(against), "cuda" if torch.cuda.is_available() else "cpu")
+    except (PhotoError, EvaluationError, OSError) as error:
+        usage(str(error))
+    typer.echo(out)

@@ -1,0 +1,36 @@
+"""What all commands over a photo or a folder of photos share: their options, and the end as an exit code."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import usage
+
+Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", exists=True)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+Model = Annotated[str, typer.Option(help="bundled model, folder, or hub id; see `decomp models`")]
+Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="processes")]
+Shard = Annotated[str, typer.Option(help="I/N: every N-th photo from the I-th on, for several machines")]
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n"."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        usage(f"{text!r} is not I/N with 1 <= I <= N, such as 2/4")
+    return int(number), int(count)
+
+
+def over(source: Path, out: Path, work, folder: str | None, skip_existing: bool, jobs: int = 1, shard: str = "1/1"):
+    """`batch.run`, ending with its exit code."""
+    from .. import batch
+    from ..photos import PhotoError
+
+    part = shard_of(shard)
+    try:
+        code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing, jobs=jobs, shard=part)
+    except (PhotoError, OSError) as error:
+        usage(str(error))
+    raise typer.Exit(code)

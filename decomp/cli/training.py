@@ -1,0 +1,88 @@
+"""Commands for those who train: train."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .app import app, usage
+
+
+def read_options(config: str) -> tuple[dict, str]:
+    """A configuration's [model] and [training] tables, and the name of its run."""
+    import json
+    import tomllib
+
+    from ..record import OPTIONS
+
+    bundled = Path(__file__).parents[1] / "configs"
+    named = bundled / f"{config}.toml"
+    path = named if named.is_file() else Path(config)
+    try:
+        if (path / OPTIONS).is_file():
+            return json.loads((path / OPTIONS).read_text()), path.name
+        options = tomllib.loads(path.read_text())
+    except OSError:
+        names = sorted(str(p.relative_to(bundled).with_suffix("")) for p in bundled.rglob("*.toml"))
+        usage(f"there is no configuration {config!r}; accepted: {', '.join(names)}, a .toml file, or a run folder to resume")
+    except ValueError as error:
+        usage(f"{path}: is not a configuration: {error}")
+    unknown = set(options) - {"model", "training"}
+    if unknown:
+        usage(f"{path}: has unknown tables {sorted(unknown)}; accepted: model, training")
+    return options, path.stem
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="bundled name, .toml file, or the folder of a run to resume")],
+    data: Annotated[Path, typer.Option(help="folder laid out as {train,val}/{class}/*", exists=True)],
+    out: Annotated[Path, typer.Option(help="folder for runs; each gets a numbered folder there")] = Path("runs"),
+    start: Annotated[Optional[Path], typer.Option(help="compact/ folder of another run to begin from")] = None,
+    minutes: Annotated[float, typer.Option(help="stop after this long")] = float("inf"),
+    seed: Annotated[Optional[int], typer.Option(help="another seed than the configuration's")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads, 0 for torch's default")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print options, sizes and memory, and end")] = False,
+):
+    """Train a model on photos in folders; Ctrl-C saves and ends, `decomp train RUN` goes on.
+
+    With several GPUs: torchrun --nproc-per-node 4 -m decomp train ...
+    """
+    options, name = read_options(config)
+    resumed = Path(config) if (Path(config) / "options.json").is_file() else None
+    if resumed and start:
+        usage("--start begins a new run; a resumed run has its own state")
+
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from ..config import ModelConfig
+    from ..dataset import domains_of
+    from ..parallel import Processes
+    from ..record import new_run
+    from ..training import TrainConfig, Trainer
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        settings = options.get("model", {})
+        model = ModelConfig.from_dict({"domains": domains_of(data)} | settings)
+        training = TrainConfig.from_dict(options.get("training", {}) | ({} if seed is None else {"seed": seed}))
+        if dry_run:
+            from ..estimate import estimate
+
+            typer.echo(json.dumps({"model": model.to_dict(), "training": asdict(training)} | estimate(model, training), indent=2))
+            return
+        processes = Processes(device)
+        folder = resumed or Path(processes.from_first(str(new_run(out, name)) if processes.first else None))
+        if processes.first:
+            typer.echo(str(folder))
+        Trainer(model, training, data, folder, device, start, processes).run(minutes)
+        processes.end()
+    except ValueError as error:
+        usage(str(error))

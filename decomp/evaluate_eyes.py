@@ -1,0 +1,296 @@
+"""How well a cat's eyes are found, against marked eye points: our procedure, its baselines, and it with parts left out.
+
+Every method gets the same photos and answers with two points, or with none. By default no photo is judged by a
+calibration that saw it: the names are cut into blocks, and each block is judged by what the other blocks gave.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from . import eyes, export, faces, jobs, photos
+from .calibrate import RIGHT, WRONG, Marked, calibrate, folds, frames, marked
+from .decomposition import Decomposition
+from .eyes import BAND_X, BAND_Y, IOD, EyeParts, EyeSegmentation
+from .photos import Photo
+from .pool import each
+
+FIXED = np.array([[0.277, 0.397], [0.734, 0.397]])  # where the eyes lie in OpenCV's cat box
+CENTRED = np.array([[0.32, 0.45], [0.68, 0.45]])  # where they lie in the 256-pixel crops, cut around the eyes
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A photo's square, gone through the network once, and what `segment_eyes` made of it."""
+
+    d: Decomposition
+    parts: EyeParts
+    s: EyeSegmentation
+
+    @functools.cached_property
+    def layers(self) -> np.ndarray:
+        """R, v_1 .. v_M in the band around the places, (M + 1, band H, band W, 3)."""
+        return eyes.upright(np.concatenate([self.d.residual[None], self.d.channels]), self.s.pose)
+
+    @functools.cached_property
+    def surface(self) -> np.ndarray:
+        return eyes.initial_surface(self.layers[1:], self.parts)
+
+    @functools.cached_property
+    def mask(self) -> np.ndarray:
+        return eyes.chan_vese_mask(eyes.segmented_image(self.layers, self.parts), self.surface)
+
+    def in_photo(self, points: np.ndarray) -> np.ndarray:
+        """Points of the square, (2, 2), in pixels of the photo."""
+        return points * (self.d.box.side / len(self.d.picture)) + [self.d.box.left, self.d.box.top]
+
+
+# ------------------------------------------------------------------- methods: a photo's first look in, two points out
+
+
+def fixed_in_box(look: Look) -> np.ndarray | None:
+    """Baseline: fixed fractions of OpenCV's cat box; None where it finds no cat."""
+    box = cat_box(look.d.photo)
+    return None if box is None else box[:2] + FIXED * box[2]
+
+
+def fixed_in_square(look: Look) -> np.ndarray:
+    """Not a method, a warning: the same two points of every square. On crops cut around the eyes it is hard to beat."""
+    return look.in_photo(CENTRED * len(look.d.picture))
+
+
+def value_of_photo(look: Look) -> np.ndarray | None:
+    """Baseline: Chan-Vese on the photo's own V, no channels anywhere; the pair of components that share their rows."""
+    points = whole_square(eyes.value(look.d.picture), None)
+    return None if points is None else look.in_photo(points)
+
+
+def components_only(look: Look) -> np.ndarray | None:
+    """Without the layout: surface, Chan-Vese and pairing over the whole square, as the paper has them."""
+    layers = np.concatenate([look.d.residual[None], look.d.channels])
+    s = np.tensordot(np.float32(look.parts.surface), eyes.surface_maps(look.d.channels), 1)
+    energy = np.sqrt(np.square(layers).mean(axis=(1, 2, 3), keepdims=True)) + 1e-6
+    image = eyes.value(np.tensordot(np.float32(look.parts.flat), layers / energy, 1))
+    points = whole_square(image, (s - np.quantile(s, 0.93)).astype(np.float32))
+    return None if points is None else look.in_photo(points)
+
+
+def whole_square(image: np.ndarray, surface: np.ndarray | None) -> np.ndarray | None:
+    """Chan-Vese over a square and the most level, most equal pair of components that share their rows."""
+    from skimage.measure import label, regionprops
+    from skimage.segmentation import chan_vese
+
+    start = "checkerboard" if surface is None else surface
+    mask = chan_vese(np.float32(image), mu=eyes.MU, tol=eyes.TOL, max_num_iter=100, dt=eyes.DT, init_level_set=start)
+    if surface is not None and mask[surface > 0].mean() < mask[surface <= 0].mean():
+        mask = ~mask
+    side = len(image)
+    masks = [mask, ~mask] if surface is None else [mask]  # without a surface nobody knows which phase the eyes are in
+    best = None
+    for regions in (regionprops(label(m, connectivity=1)) for m in masks):
+        regions = [(r.area, r.centroid, r.bbox) for r in regions if 0.001 < r.area / side**2 < 0.05]
+        for area_a, a, box_a in regions:
+            for area_b, b, box_b in regions:
+                shared = min(box_a[2], box_b[2]) - max(box_a[0], box_b[0])
+                least = 0.3 * min(box_a[2] - box_a[0], box_b[2] - box_b[0])
+                if not (0.2 < (b[1] - a[1]) / side < 0.57 and shared > least):
+                    continue
+                unlike = abs(np.log(area_a / area_b)) + abs(a[0] - b[0]) / side * 5
+                if best is None or unlike < best[0]:
+                    best = unlike, a, b
+    return None if best is None else np.array([[c[1] + 0.5, c[0] + 0.5] for c in best[1:]])
+
+
+def cat_box(photo: Photo) -> np.ndarray | None:
+    """Left, top and side of OpenCV's own cat box, before `find_face` frames it."""
+    scale = min(1, faces.DETECT / max(photo.pixels.shape[:2]))
+    size = [round(n * scale) for n in photo.pixels.shape[1::-1]]
+    grey = cv2.cvtColor(cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    framing = faces.FRAMINGS["cat"]
+    boxes, _, weights = faces._cascade(framing.cascade).detectMultiScale3(
+        grey, framing.scale, framing.neighbours, outputRejectLevels=True
+    )
+    return boxes[np.argmax(weights)][:3] / scale if len(boxes) else None
+
+
+def one_look(change: Callable[[Look], np.ndarray | None]) -> Callable:
+    """`segment_eyes` with one of its steps changed; `change` answers with two points of the band, in IOD."""
+
+    def method(look: Look) -> np.ndarray | None:
+        if look.s.confidence < look.parts.least:
+            return None
+        points = change(look)
+        return None if points is None else look.in_photo(np.stack(look.s.pose.at(*points.T), axis=1))
+
+    return method
+
+
+def of_pair(mask: np.ndarray) -> np.ndarray | None:
+    """Centres of the pair of components in a band, in IOD; None if there is no pair."""
+    masks, reason = eyes.pair(mask)
+    centres = [np.argwhere(m).mean(axis=0)[::-1] + 0.5 for m in masks]
+    return None if reason else np.stack(centres) / IOD - [BAND_X, BAND_Y]
+
+
+def of_nearest(mask: np.ndarray) -> np.ndarray | None:
+    """Without the pair's test: the component nearest to each place, whatever its size and rows."""
+    from skimage.measure import label, regionprops
+
+    centres = np.array([r.centroid for r in regionprops(label(mask, connectivity=1))]).reshape(-1, 2)
+    centres = (centres[:, ::-1] + 0.5) / IOD - [BAND_X, BAND_Y]
+    places = np.array([[-0.5, 0], [0.5, 0]])
+    return np.stack([min(centres, key=lambda c: np.hypot(*(c - p))) for p in places]) if len(centres) else None
+
+
+def of_discs(look: Look) -> np.ndarray | None:
+    discs = np.clip(1 - (eyes.NEAREST / eyes.PLACE) ** 2, -2, 1).astype(np.float32)
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(look.layers, look.parts), discs))
+
+
+def of_photo(look: Look) -> np.ndarray | None:
+    picture = eyes.upright(look.d.picture, look.s.pose)[None]
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(picture, replace(look.parts, flat=(1.0,))), look.surface))
+
+
+METHODS = {
+    "baseline: fixed places in OpenCV's cat box": fixed_in_box,
+    "baseline: Chan-Vese on V of the photo": value_of_photo,
+    "fixed places in the square": fixed_in_square,
+    "no layout: components over the whole square": components_only,
+    "no second look": one_look(lambda look: of_pair(look.mask)),
+    "one look, no surface: starts from two discs": one_look(of_discs),
+    "one look, no Chan-Vese: the surface above 0": one_look(lambda look: of_pair(look.surface > 0)),
+    "one look, no channels in the image: V of the photo": one_look(of_photo),
+    "one look, no test of the pair": one_look(lambda look: of_nearest(look.mask)),
+    "one look, places alone": one_look(lambda look: np.array([[-0.5, 0], [0.5, 0]])),
+}
+OURS = "decomp eyes"
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+
+
+def errors(points: np.ndarray, m: Marked) -> np.ndarray:
+    """Distance of each eye to the marked one, in IOD."""
+    return np.hypot(*(points - m.eyes).T) / np.hypot(*(m.eyes[1] - m.eyes[0]))
+
+
+def row(found: list[np.ndarray | None]) -> dict:
+    """The figures of one method: shares of all photos; errors of those that were reported."""
+    n, e = len(found), np.array([f for f in found if f is not None]).reshape(-1, 2)
+    wrong = int((e.max(axis=1, initial=0) > WRONG).sum())
+    return {
+        "photos": n,
+        "two eyes reported": len(e) / n,
+        f"both within {RIGHT}": float((e.max(axis=1, initial=0) < RIGHT).sum() / n),
+        f"one wrong by more than {WRONG}": wrong / n,
+        "the same, of those reported": wrong / max(1, len(e)),
+        "median error": float(np.median(e)) if len(e) else None,
+        "median error, left": float(np.median(e[:, 0])) if len(e) else None,
+        "median error, right": float(np.median(e[:, 1])) if len(e) else None,
+    }
+
+
+def judge(name: str, masks: Path | None, given: tuple[Marked, EyeParts]) -> tuple[dict, np.ndarray, list[float]]:
+    """Errors of every method on one photo, a picture of what ours found, and IoUs where masks were drawn."""
+    m, parts = given
+    model = jobs.model(name)
+    d = model.decompose(photos.load(m.path), "cat")
+    look = Look(d, parts, eyes.segment_eyes(d, parts))
+    s = eyes.confirmed(model, d.photo, look.s, parts)
+    ours = np.array([[e.x, e.y] for e in s.photo_eyes()]) if s.found else None
+    answers = {OURS: ours} | {title: method(look) for title, method in METHODS.items()}
+    found = {title: None if points is None else errors(points, m) for title, points in answers.items()}
+    drawn = {side: masks / f"{m.stem}.{side}.png" for side in ("left", "right")} if masks and s.found else {}
+    ious = [iou(mask, path) for mask, path in zip(s.photo_masks(), drawn.values()) if path.is_file()] if drawn else []
+    return found, picture_of(d.photo, s, m), ious
+
+
+def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = None, processes: int = 1) -> str:
+    """Write table.json, table.md and a sheet for each kind of photo into `out`; returns the table as text.
+
+    Args:
+        name: the model.
+        data: a folder with crops.json and photos.json, see `calibrate.marked`.
+        count: blocks, each judged by a calibration on the others; 0: the model's own calibration judges all.
+        masks: a folder with NAME.left.png and NAME.right.png, masks that somebody drew.
+    Raises:
+        PhotoError: a list or a photo cannot be read. ValueError: no such model, or uncalibrated with `count` 0.
+    """
+    kinds = {kind: marked(data, kind) for kind in ("crops", "photos")}
+    everything = [m for listed in kinds.values() for m in listed]
+    if count:
+        seen = list(frames(name, everything, processes))
+        given = []
+        for block in folds([m.stem for m in everything], count):
+            parts, _ = calibrate([f for f in seen if f.stem not in block])
+            given += [(m, parts) for m in everything if m.stem in block]
+    else:
+        config = jobs.model(name).config
+        given = [(m, EyeParts.from_dict(config.eyes, config.branches)) for m in everything]
+    judged = tqdm(each(functools.partial(judge, name, masks), given, processes), "photos", len(given))
+    judged = {m.path: told for (m, _), told in zip(given, judged)}
+    found = {kind: [judged[m.path][0] for m in listed] for kind, listed in kinds.items()}
+    table = {kind: {title: row([f[title] for f in of]) for title in [OURS, *METHODS]} for kind, of in found.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    for kind, listed in kinds.items():
+        sheet([(m.stem, judged[m.path][0][OURS], judged[m.path][1]) for m in listed]).save(out / f"{kind}.png")
+    ious = [i for told in judged.values() for i in told[2]]
+    more = {"iou": float(np.mean(ious)), "masks": len(ious)} if ious else {}
+    text = as_text(table) + (f"\nmean IoU over {len(ious)} masks: {more['iou']:.3f}\n" if ious else "")
+    with photos.atomic(out / "table.json") as temporary:
+        temporary.write_text(json.dumps(table | more, indent=2))
+    with photos.atomic(out / "table.md") as temporary:
+        temporary.write_text(text)
+    return text
+
+
+def iou(mask: np.ndarray, path: Path) -> float:
+    """Intersection over union with a mask of the whole photo that somebody drew, where it is not black."""
+    drawn = photos.load(path).pixels[..., 0] > 0
+    return float((mask & drawn).sum() / max(1, (mask | drawn).sum()))
+
+
+def as_text(table: dict) -> str:
+    lines = []
+    for kind, rows in table.items():
+        columns = list(next(iter(rows.values())))
+        lines += [f"| {kind} | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+        for name, figures in rows.items():
+            cells = ["none" if v is None else str(v) if isinstance(v, int) else f"{v:.3f}" for v in figures.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def picture_of(photo: Photo, s: EyeSegmentation, m: Marked) -> np.ndarray:
+    """The surroundings of the marked eyes with the outlines (green) and the marks (red), (352, 352, 3) in [-1, 1]."""
+    from skimage.segmentation import find_boundaries
+
+    size = 352, 352
+    left, top, side = eyes.square_around(m.eyes, *photo.pixels.shape[1::-1])
+    cut = lambda a: cv2.resize(np.float32(a[top : top + side, left : left + side]), size, interpolation=cv2.INTER_AREA)
+    picture = cut(photo.rgb) * 2 - 1
+    if s.found:
+        for mask in s.photo_masks():
+            picture[find_boundaries(cut(mask) > 0.5)] = (-1, 1, -1)
+    for x, y in (m.eyes - [left, top]) / side * size[0]:
+        cv2.drawMarker(picture, (round(x), round(y)), (1, -1, -1), cv2.MARKER_CROSS, 14, 2)
+    return picture
+
+
+def sheet(judged: list[tuple[str, np.ndarray | None, np.ndarray]]) -> Image.Image:
+    """Rows of eight: the best, the median, two of the worst cases, and some that were refused."""
+    reported = sorted((float(e.max()), stem, picture) for stem, e, picture in judged if e is not None)
+    tiles = [(f"{stem}: {worse:.3f}", picture) for worse, stem, picture in reported]
+    middle = max(0, len(tiles) // 2 - 4)
+    refused = [(f"{stem}: refused", picture) for stem, e, picture in judged if e is None]
+    rows = [tiles[:8], tiles[middle : middle + 8], tiles[-16:-8], tiles[-8:], refused[:8]]
+    return export.tiles([r for r in rows if r])

@@ -1,0 +1,66 @@
+"""What `decomp eyes` does to one photo, as an object that travels to other processes, and the model in each of them."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import photos
+
+LONGEST_OVERLAY = 1024  # pixels
+
+
+@functools.lru_cache(maxsize=1)
+def model(name: str):
+    from . import decomposer
+
+    return decomposer.load(name)
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Masks, overlay and figures of a cat's eyes; of a photo without eyes the figures alone."""
+
+    model: str
+    max_pixels: int = photos.MAX_PIXELS
+
+    def __call__(self, path: Path, made: Path) -> dict:
+        from .eyes import find_eyes
+
+        photo = photos.load(path, self.max_pixels)
+        found = find_eyes(model(self.model), photo)
+        row = figures(found)
+        made.mkdir()
+        if found.found:
+            from PIL import Image
+
+            for name, mask in zip(("left", "right"), found.photo_masks()):
+                Image.fromarray(mask).save(made / f"{name}.png")
+            overlay(photo, found).save(made / "overlay.jpg", quality=90)
+        (made / "eyes.json").write_text(json.dumps(row, indent=2))
+        return row
+
+
+def figures(s) -> dict:
+    """One row: how many eyes, why not two, and of each eye centre, area and axes in pixels of the photo."""
+    row = {"eyes": len(s.eyes), "why": s.reason or "", "confidence": round(s.confidence, 4)}
+    for side, eye in zip(("left", "right"), s.photo_eyes()):
+        numbers = {"x": eye.x, "y": eye.y, "area": eye.area, "major": eye.axes[0], "minor": eye.axes[1]}
+        row |= {f"{side}_{name}": round(number, 2) for name, number in numbers.items()}
+    return row
+
+
+def overlay(photo, s):
+    """The photo, at most 1024 pixels long, with both outlines in green."""
+    from PIL import Image
+    from skimage.segmentation import find_boundaries
+
+    scale = min(1, LONGEST_OVERLAY / max(photo.pixels.shape[:2]))
+    size = [max(1, round(n * scale)) for n in photo.pixels.shape[1::-1]]
+    picture = np.array(Image.fromarray((photo.rgb * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS))
+    for mask in s.photo_masks():
+        small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)) > 127
+        picture[find_boundaries(small, mode="outer")] = (0, 255, 0)
+    return Image.fromarray(picture)

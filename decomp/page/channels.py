@@ -1,0 +1,46 @@
+"""Tab: what the photo is made of."""
+
+import gradio as gr
+import numpy as np
+
+from ..decomposition import to_bytes
+from .pictures import figure, figures
+from .visit import Visit
+
+VIEWS = [("contrast raised", "raised"), ("at their own contrast", "raw"), ("added to the picture", "added")]
+EXPLAINED = """<div class="says"><p><b>x = R + v<sub>1</sub> + … + E.</b> The photo is the sum of a smooth base R, the channels, and what the
+network leaves unexplained. Details are signed: mid-grey is zero, brighter adds, darker takes away.</p></div>"""
+
+
+def tab(page) -> None:
+    gr.HTML(EXPLAINED)
+    view = gr.Radio(VIEWS, value="raised", label="Show channels")
+    cards = gr.HTML(elem_id="cards")
+
+    view.input(
+        page.plainly(channel_cards), [page.visit, view], cards, show_progress="hidden", api_visibility="private", queue=False
+    )
+    page.after_decomposing([view, cards], lambda visit: ["raised", channel_cards(visit, "raised")])
+
+
+def channel_cards(visit: Visit, view: str) -> str:
+    d = visit.own
+    largest = max(c.energy for c in d.info) or 1
+    cards = []
+    for c in d.info:
+        picture = {"raised": d.raised, "added": d.added, "raw": d.layer}[view](c.index)
+        note = f"energy {c.energy:.3f}" + ("" if c.active else ", silent")
+        bar = f'<div class="energy" aria-hidden="true"><i style="width:{100 * c.energy / largest:.0f}%"></i></div>'
+        cards.append(figure(to_bytes(picture), f"{c.index} {c.name}", note, bar, "" if c.active else "silent"))
+    together = d.channels.sum(axis=0)
+    contrast = 3 * float(np.sqrt(np.square(together).mean())) + 1e-12
+    terms = [
+        figure(visit.view, "x, the photo", d.domain),
+        figure(to_bytes(d.residual), "R, the smooth base", "over-smoothed"),
+        figure(to_bytes(together / contrast), "all channels", f"{sum(c.active for c in d.info)} of {len(d.info)} active"),
+        figure(to_bytes(d.raised("unexplained")), "E, unexplained", "x - f(x)"),
+    ]
+    signs = ["<b>=</b>", "<b>+</b>", "<b>+</b>", ""]
+    equation = "".join(term + sign for term, sign in zip(terms, signs))
+    cards.append(figure(to_bytes(d.regenerated), "f(x), re-generated", "R and all channels, without E"))
+    return f'<div class="figures sum">{equation}</div>' + figures(*cards)

@@ -1,0 +1,165 @@
+"""The web page under load: `python tests/benchmarks/page.py` prints one JSON object.
+
+Starts `decomp ui` on a free port and, through `gradio_client` on loopback, measures
+
+- cold start: from the command to the page, and to the first decomposed upload;
+- a slider move at 256 x 256 pixels, as the page itself asks for it: time of the HTTP answer, with 1 and with 20 people;
+- a decompose with 1 and with 20 people at once, who wait for each other;
+- processor time of the server for each, which does not depend on what else the machine is doing;
+- memory of the server after 20 and after 200 decompositions, by one visitor and by one visitor each.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+EXAMPLE = Path(__file__).parents[2] / "decomp" / "examples" / "cat.png"
+
+
+class Visitor:
+    """One browser's session, speaking to the server as the page does."""
+
+    def __init__(self, url: str, name: str, events: dict):
+        self.url, self.session, self.events = f"{url}/gradio_api", name, events
+        self.http = httpx.Client(timeout=600)
+
+    def upload(self) -> dict:
+        with open(EXAMPLE, "rb") as file:
+            path = self.http.post(f"{self.url}/upload", files={"files": ("cat.png", file)}).json()[0]
+        return {"path": path, "orig_name": "cat.png", "meta": {"_type": "gradio.FileData"}}
+
+    def decompose(self, size: int = 256) -> float:
+        """Upload and decompose through the queue; seconds until the answer."""
+        photo, started = self.upload(), time.perf_counter()
+        body = {"data": ["animals", size, photo], "fn_index": self.events["upload"], "session_hash": self.session}
+        assert self.http.post(f"{self.url}/queue/join", json=body).status_code == 200
+        with self.http.stream("GET", f"{self.url}/queue/data", params={"session_hash": self.session}) as lines:
+            for line in lines.iter_lines():
+                message = json.loads(line[5:]) if line.startswith("data:") else {}
+                if message.get("msg") == "process_completed":
+                    assert message["success"], message
+                    return time.perf_counter() - started
+        raise RuntimeError("the queue gave no answer")
+
+    def move(self, k: int) -> float:
+        """One slider move; seconds until the answer that names the new picture."""
+        strengths = [1.0] * 11
+        strengths[1 + k % 9] = 1 + (k % 20) / 10
+        body = {"data": [None, "photo", *strengths], "fn_index": self.events["move"], "session_hash": self.session}
+        started = time.perf_counter()
+        answer = self.http.post(f"{self.url}/run/predict", json=body)
+        seconds = time.perf_counter() - started
+        assert answer.status_code == 200, answer.text
+        return seconds
+
+
+def patiently(person: Visitor) -> list[float]:
+    """Somebody who looks at what they see: one move a second."""
+    taken = []
+    for k in range(10):
+        taken.append(person.move(k))
+        time.sleep(max(0, 1 - taken[-1]))
+    return taken
+
+
+def start() -> tuple[subprocess.Popen, str, float]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    started = time.perf_counter()
+    command = [sys.executable, "-c", "from decomp.cli import app; app()", "ui", "--no-open", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=tempfile.TemporaryFile(), stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            return process, url, time.perf_counter() - started
+        except OSError:
+            time.sleep(0.05)
+
+
+def events(url: str) -> dict:
+    """Number of the page's own events, told by what goes in and comes out."""
+    config = json.loads(urllib.request.urlopen(f"{url}/config").read())
+    dependencies = config["dependencies"]
+    move = next(d["id"] for d in dependencies if d["api_name"] == "page_sliders")
+    upload = next(d["id"] for d in dependencies if len(d["inputs"]) == 3 and len(d["outputs"]) > 40 and d["queue"])
+    return {"move": move, "upload": upload}
+
+
+def memory(process: subprocess.Popen) -> float:
+    """Resident memory in MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def processor(process: subprocess.Popen) -> float:
+    """Seconds of processor time the server has used, which a busy machine does not stretch as it stretches the clock."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def times(seconds: list[float]) -> dict:
+    return {"count": len(seconds), "median_ms": 1000 * statistics.median(seconds), "p95_ms": 1000 * sorted(seconds)[int(0.95 * len(seconds))]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=20)
+    parser.add_argument("--moves", type=int, default=200, help="slider moves of the one visitor")
+    parser.add_argument("--decompositions", type=int, default=200)
+    parser.add_argument("--memory-size", type=int, default=256, help="pixels of the decompositions that memory is measured over")
+    options = parser.parse_args()
+    result = {}
+    process, url, result["page_s"] = start()
+    try:
+        known = events(url)
+        one = Visitor(url, "one", known)
+        first = one.decompose()
+        result |= {"first_decompose_s": first, "cold_start_to_first_decompose_s": result["page_s"] + first}
+        before = processor(process)
+        result["decompose_1"] = times([one.decompose() for _ in range(10)])
+        result["decompose_1"]["processor_ms"] = 100 * (processor(process) - before)
+        before = processor(process)
+        result["move_1"] = times([one.move(k) for k in range(options.moves)])
+        result["move_1"]["processor_ms"] = 1000 * (processor(process) - before) / options.moves
+
+        people = [Visitor(url, f"person {i}", known) for i in range(options.people)]
+        with ThreadPoolExecutor(options.people) as pool:
+            result[f"decompose_{options.people}"] = times(list(pool.map(lambda p: p.decompose(), people)))
+            moved = list(pool.map(lambda p: [p.move(k) for k in range(20)], people))
+        result[f"move_{options.people}"] = times([seconds for of_one in moved for seconds in of_one])
+        print(json.dumps(result), file=sys.stderr)  # what follows takes minutes
+        with ThreadPoolExecutor(options.people) as pool:
+            result[f"move_{options.people}_one_a_second"] = times([s for of_one in pool.map(patiently, people) for s in of_one])
+
+        rss = {}
+        for i in range(1, options.decompositions + 1):
+            one.decompose(options.memory_size)
+            if i in (20, options.decompositions):
+                rss[f"same visitor, after {i}"] = memory(process)
+                print(json.dumps(rss), file=sys.stderr)
+        for i in range(1, options.decompositions + 1):
+            Visitor(url, f"passer-by {i}", known).decompose(options.memory_size)
+            if i in (20, options.decompositions):
+                rss[f"a visitor each, after {i}"] = memory(process)
+        result["memory_mb"] = rss
+    finally:
+        process.terminate()
+        process.wait()
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

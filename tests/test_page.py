@@ -1,0 +1,182 @@
+"""The page's own arithmetic, without a server and without a browser."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+gr = pytest.importorskip("gradio")
+
+from decomp import photos, presets
+from decomp.cli import app
+from decomp.config import ModelConfig
+from decomp.decomposer import load
+from decomp.page import GONE, Page, channels, takeaway, textures
+from decomp.page.pictures import outlined
+from decomp.page.strengths import pasted
+from decomp.page.sweep import swept
+from decomp.page.visit import Visit, box_in_percent, centred_box, receive, turn
+from decomp.weights import bundled
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+
+@pytest.fixture
+def visit(toy, folder) -> Visit:
+    return receive(toy, "toy", (folder / "cat.png").read_bytes(), "cat.png", "cat", 32, (100, 50, 200))
+
+
+def test_all_strengths_at_one_show_the_photo(visit):
+    assert np.array_equal(visit.show(visit.recompose({1: 1.0}, "photo"), "photo"), visit.view)
+    assert visit.view.shape == (200, 200, 3)  # the face in its own pixels, though 32 x 32 were decomposed
+
+
+def test_an_edit_keeps_the_fine_detail(visit):
+    edited = visit.recompose({1: 1.5}, "photo")
+    change = visit.show(edited, "photo").astype(float) - visit.view
+    assert 0.5 < np.abs(change).mean() < 60
+    coarse = lambda a: a.reshape(25, 8, 25, 8, 3).mean(axis=(1, 3), keepdims=True)
+    fine = lambda a: a - np.broadcast_to(coarse(a), (25, 8, 25, 8, 3)).reshape(a.shape)
+    assert np.corrcoef(fine(visit.view + change).ravel(), fine(visit.view.astype(float)).ravel())[0, 1] > 0.5
+
+
+def test_pasted_at_one_is_the_photo_bit_for_bit(visit, folder):
+    path, _ = pasted(visit, visit.recompose({}, "photo"), None)
+    assert path.name == "cat.edited.png"
+    assert np.array_equal(photos.load(path).pixels, photos.load(folder / "cat.png").pixels)
+
+
+def test_pasted_keeps_format_and_exif(toy, cat, tmp_path):
+    exif = Image.Exif()
+    exif[271] = "a camera"
+    Image.fromarray(cat).save(tmp_path / "a.jpg", exif=exif)
+    visit = receive(toy, "toy", (tmp_path / "a.jpg").read_bytes(), "a.jpg", "cat", 32)
+    for suffix, name in ((None, "a.edited.jpg"), (".tif", "a.edited.tif")):
+        path, _ = pasted(visit, visit.recompose({2: 0}, "photo"), suffix)
+        assert path.name == name
+        with Image.open(path) as image:
+            assert image.getexif()[271] == "a camera"
+
+
+def test_another_class_keeps_what_is_unexplained(visit, toy):
+    assert turn(visit, toy, ["cat"] * 3).turned is visit.own
+    turned = turn(visit, toy, ["cat", "dog", "cat"])
+    change = turned.turned.channels - visit.own.channels
+    assert np.abs(change[1]).max() > 1e-3 and np.abs(change[[0, 2]]).max() < 1e-5
+    assert np.allclose(turned.recompose({}, "photo"), visit.own.picture + change[1], atol=1e-5)
+    assert np.allclose(turned.turned.unexplained, visit.own.unexplained, atol=1e-5)
+    assert not np.array_equal(turned.show(turned.recompose({}, "photo"), "photo"), visit.view)
+
+
+def test_the_square_by_hand(visit):
+    assert centred_box(visit, *box_in_percent(visit)) == (100, 50, 200)
+    width, height = visit.size
+    for percent in ((0, 0, 100), (100, 100, 5), (50, 0, 50), (0, 100, 0)):
+        left, top, side = centred_box(visit, *percent)
+        assert left >= 0 and top >= 0 and left + side <= width and top + side <= height and side >= 16
+    drawn = outlined(visit.scene, 100 / width, 50 / width, 200 / width)
+    assert np.array_equal(drawn[100:200, 150:250], visit.scene[100:200, 150:250])
+    assert drawn[:40].mean() < 0.6 * visit.scene[:40].mean()
+
+
+def test_a_visit_is_small(visit):
+    layers = visit.own.channels.nbytes + visit.own.picture.nbytes + visit.own.residual.nbytes
+    assert visit.own.photo is None and visit.turned is visit.own
+    assert layers == 11 // 2 * 32 * 32 * 3 * 4
+
+
+def test_sweep_is_recompose(visit):
+    shown, values, strip, moving = swept(visit, 2, -1, 3, 5, "photo")
+    assert values == [-1, 0, 1, 2, 3]
+    assert np.array_equal(shown[2], visit.view) and np.array_equal(shown[3], visit.show(visit.recompose({2: 2}, "photo"), "photo"))
+    with Image.open(moving) as image:
+        assert image.n_frames == 8  # there and back again
+    with Image.open(strip) as image:
+        assert image.width > 5 * 100
+
+
+def test_textures_add_up(visit):
+    shown = textures.separated(visit, [1], [2, 3])
+    a, b, both = (shown[name].astype(float) for name in ("first texture", "second texture", "their sum"))
+    unclipped = np.all([(p > 0) & (p < 255) for p in (a, b, both)], axis=0)
+    assert unclipped.mean() > 0.5 and np.abs(a + b - 127.5 - both)[unclipped].max() <= 1.5
+    assert np.array_equal(shown["photo without both"], visit.show(visit.recompose({1: 0, 2: 0, 3: 0}, "photo"), "photo"))
+    assert "in both groups" in textures.cards(visit, [1, 2], [2])
+    assert "at least one channel" in textures.cards(visit, [], [2])
+
+
+def test_cards_name_every_layer_and_escape(visit):
+    hostile = replace(visit, own=replace(visit.own, names=("<script>x</script>", "b", "c")))
+    for view in ("raised", "raw", "added"):
+        cards = channels.channel_cards(hostile, view)
+        assert cards.count("<figure") == 4 + 3 + 1
+        assert "<script" not in cards and "&lt;script&gt;" in cards
+
+
+@pytest.mark.parametrize("kind", ["ora", "zip", "tif", "npz"])
+def test_take_away(visit, kind):
+    path = takeaway.write(visit, kind)
+    assert path.suffix == f".{kind}" and path.stat().st_size > 1000
+
+
+def test_take_away_of_an_unknown_kind(visit):
+    with pytest.raises(ValueError, match="kind of file is 'exe'; accepted: ora, zip, tif, npz"):
+        takeaway.write(visit, "exe")
+
+
+def test_presets_follow_the_roles_and_not_the_numbers():
+    """The same channels in another order give the same presets, renumbered."""
+    for name in bundled():
+        config = load(name).config
+        order = [3, 8, 0, 5, 1, 7, 2, 6, 4]
+        moved = replace(config, roles=tuple(config.roles[k] for k in order))
+        number = {old + 1: new for new, old in enumerate(order, start=1)}
+        expected = {p: {number.get(k, k): s for k, s in values.items()} for p, values in presets.strengths(config).items()}
+        assert presets.strengths(moved) == expected and len(expected) >= 8
+        groups = {p: tuple(sorted(number[k] for k in group) for group in pair) for p, pair in presets.textures(config).items()}
+        assert presets.textures(moved) == groups
+
+
+def test_presets_are_offered_only_where_they_mean_something():
+    assert presets.strengths(ModelConfig()) == {} and presets.textures(ModelConfig()) == {}
+    config = load("faces").config
+    assert "Softer skin" in presets.strengths(config) and "Softer fur" not in presets.strengths(config)
+    grey = replace(config, roles=tuple(role | {"lightness": 1.0} for role in config.roles))
+    assert "Warmer" not in presets.strengths(grey)
+
+
+def test_presets_are_strengths_that_recompose_takes(cat):
+    d = load("animals").decompose(cat)
+    for values in presets.strengths(load("animals").config).values():
+        assert np.isfinite(d.recompose(values)).all()
+
+
+def test_one_sentence_for_what_a_visitor_may_do_wrong():
+    def refuse(visit):
+        raise photos.PhotoError("a<b>.jpg: is not a photo")
+
+    with pytest.raises(gr.Error) as caught:
+        Page.plainly(refuse)("a visit")
+    assert caught.value.message == "a&lt;b&gt;.jpg: is not a photo" and not caught.value.print_exception
+    with pytest.raises(gr.Error) as caught:
+        Page.plainly(refuse)(None)
+    assert caught.value.message == GONE
+
+
+def test_without_gradio_one_sentence(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("decomp.page")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    result = CliRunner().invoke(app, ["ui"])
+    assert result.exit_code == 2 and "pip install 'decomp[ui]'" in result.output
+
+
+def test_a_model_that_does_not_exist():
+    result = CliRunner().invoke(app, ["ui", "--model", "mammals"])
+    assert result.exit_code == 2 and "there is no model 'mammals'" in result.output

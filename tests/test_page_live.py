@@ -1,0 +1,427 @@
+"""The page as people meet it: `decomp ui` with the bundled models, in headless Chromium and through `gradio_client`.
+
+Needs a Chromium on the machine (`apt-get install chromium`); nothing is downloaded, and no request may leave the machine.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import skimage
+from PIL import Image
+
+gradio_client = pytest.importorskip("gradio_client")
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+TABS = ["Channels", "Strengths", "Sweep", "Textures", "Eyes", "Export"]
+SLOW = 60_000  # milliseconds; a busy machine
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The command itself, on a free port."""
+    pytest.importorskip("gradio")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, "-c", "from decomp.cli import app; app()", "ui", "--no-open", "--port", str(port)]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        time.sleep(0.5)
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            break
+        except OSError:
+            continue
+    yield url
+    process.terminate()
+    process.wait()
+    assert "/decomp/" not in log.read_text(), log.read_text()  # no traceback leads here
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def opened(browser, server, **options):
+    """A visitor of their own; `outside` collects what is asked of other machines, `errors` what goes wrong in the page."""
+    page = browser.new_context(viewport={"width": 1400, "height": 900}, **options).new_page()
+    page.set_default_timeout(SLOW)
+    page.outside, page.errors = [], []
+    page.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else page.outside.append(r.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(server)
+    page.wait_for_selector("#cards figure")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser, server):
+    page = opened(browser, server)
+    yield page
+    assert page.outside == [] and page.errors == []
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A JPEG with EXIF and a name of its own: the astronaut, mirrored, 1,024 pixels wide."""
+    exif = Image.Exif()
+    exif[271] = "a camera"
+    path = tmp_path_factory.mktemp("photo") / "me & my helmet.jpg"
+    Image.fromarray(skimage.data.astronaut()[:, ::-1]).resize((1024, 1024)).save(path, exif=exif, quality=95)
+    return path
+
+
+def tab(page, name):
+    button = page.get_by_role("tab", name=name)
+    if not button.is_visible():  # what does not fit on a phone is in a menu
+        page.locator(".overflow-menu > button").click()
+        button = page.locator(".overflow-dropdown button", has_text=name)
+    button.click()
+
+
+def told(page) -> str:
+    """What the page says about the photo and its face."""
+    return page.locator("#says .says").inner_text()
+
+
+def told_something_new(page, act) -> str:
+    before = told(page)
+    act()
+    page.wait_for_function("before => document.querySelector('#says .says').innerText !== before", arg=before)
+    return told(page)
+
+
+def upload(page, path):
+    told_something_new(page, lambda: page.set_input_files("#photo input[type=file]", str(path)))
+
+
+def settled(page) -> str:
+    """Address of the edited picture, once no other one comes for a second: a press of a button may move many sliders."""
+    last, since = None, time.time()
+    while time.time() - since < 1:
+        shown = page.locator(".result img").evaluate_all("images => images.map(i => i.src)")[-1]
+        if shown != last:
+            last, since = shown, time.time()
+        page.wait_for_timeout(100)
+    return last
+
+
+def after(page) -> np.ndarray:
+    """The edited picture that the before/after slider shows."""
+    return pixels(io.BytesIO(page.request.get(settled(page)).body())).astype(int)
+
+
+def changed(page, act) -> np.ndarray:
+    """Do something and wait until another picture is shown."""
+    before = settled(page)
+    act()
+    page.wait_for_function("before => [...document.querySelectorAll('.result img')].at(-1).src !== before", arg=before)
+    return after(page)
+
+
+def values(page) -> list[float]:
+    return [float(v) for v in page.locator(".desk input[type=range]").evaluate_all("all => all.map(s => s.value)")]
+
+
+def downloaded(page, act):
+    with page.expect_download() as download:
+        act()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+@needs_chromium
+class TestInTheBrowser:
+    def test_an_example_is_there_at_once(self, page):
+        assert page.title() == "decomp"
+        assert page.locator("#cards figure").count() == 4 + 9 + 1
+        assert "cat" in told(page)
+        assert page.locator("#cards .silent").count() >= 1
+
+    def test_views_of_the_channels(self, page):
+        first = page.locator("#cards figure img").nth(4)
+        raised = first.get_attribute("src")
+        page.get_by_label("at their own contrast").check()
+        page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src !== src", arg=raised)
+        page.get_by_label("contrast raised").check()
+        page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src === src", arg=raised)
+
+    def test_sliders(self, page):
+        tab(page, "Strengths")
+        photo = after(page)
+        slider = page.locator("#strength-1 input[type=range]")
+        slider.focus()
+        moved = changed(page, lambda: [slider.press("ArrowRight") for _ in range(10)])  # by keyboard
+        assert values(page)[0] == pytest.approx(1.5) and np.abs(moved - photo).mean() > 1
+        muted = changed(page, lambda: page.get_by_role("button", name="Mute 1", exact=True).click())
+        assert values(page)[0] == 0 and np.abs(muted - moved).mean() > 1
+        changed(page, lambda: page.get_by_role("button", name="Solo 2", exact=True).click())
+        assert values(page) == [0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
+        assert np.array_equal(changed(page, lambda: page.locator("#reset").click()), photo)
+        assert values(page) == [1] * 11
+
+    def test_presets_and_the_regenerated_picture(self, page):
+        tab(page, "Strengths")
+        photo = changed(page, lambda: page.get_by_label("Under-painting").check())
+        assert 0 in values(page)
+        changed(page, lambda: page.locator("#reset").click())
+        regenerated = changed(page, lambda: page.get_by_label("the re-generated picture").first.check())
+        assert np.abs(regenerated - photo).mean() > 1
+        changed(page, lambda: page.get_by_label("the photo", exact=True).first.check())
+
+    def test_another_class(self, page):
+        tab(page, "Strengths")
+        photo = after(page)
+        page.get_by_text("Turn into another class").click()
+        box = page.locator("#classes").get_by_label("All channels")
+        box.click()
+        wild = changed(page, lambda: page.get_by_role("option", name="wild").click())
+        assert np.abs(wild - photo).mean() > 1
+        box.click()
+        assert np.array_equal(changed(page, lambda: page.get_by_role("option", name="as it is").click()), photo)
+
+    def test_sweep(self, page):
+        tab(page, "Sweep")
+        page.locator("#sweep").click()
+        page.wait_for_selector(".frames figure")
+        assert page.locator(".frames figure").count() == 9
+        name, data = downloaded(page, lambda: page.get_by_role("button", name="Download the strip").click())
+        assert name == "strip.png" and pixels(io.BytesIO(data)).shape[1] > 1500
+        name, data = downloaded(page, lambda: page.get_by_role("button", name="Download the animation").click())
+        assert name == "animation.webp" and frames(io.BytesIO(data)) == 16
+
+    def test_textures(self, page):
+        tab(page, "Textures")
+        first = page.locator("#textures img").first
+        fine = first.get_attribute("src")
+        page.get_by_label("Dark | bright").check()
+        page.wait_for_function("src => document.querySelector('#textures img').src !== src", arg=fine)
+        assert page.locator("#textures figure").count() == 6
+        page.locator("#texture-b input").first.uncheck() if page.locator("#texture-a input").first.is_checked() else None
+        for group in ("#texture-a", "#texture-b"):
+            page.locator(f"{group} input").nth(2).check()
+        page.get_by_text("is in both groups").wait_for()
+
+    def test_eyes(self, page):
+        """Marked, or one sentence that says why not; which of the two is the weights' matter."""
+        tab(page, "Eyes")
+        page.locator("#find-eyes").click()
+        page.wait_for_selector("#eyes-say .says")
+        said = page.locator("#eyes-say .says").inner_text()
+        if "Two eyes" not in said:
+            assert "No pair of eyes" in said or "not calibrated" in said
+            return
+        assert page.locator("#eye-steps figure").count() == 3
+        name, data = downloaded(page, lambda: page.locator("#masks").click())
+        assert name == "cat.eyes.zip" and data[:2] == b"PK"
+
+    def test_take_away(self, page):
+        tab(page, "Export")
+        page.locator("#make").click()
+        page.wait_for_selector("#take", state="visible")
+        name, data = downloaded(page, lambda: page.locator("#take").click())
+        assert name == "cat.ora" and b"mimetypeimage/openraster" in data[:100]
+
+    def test_upload_and_the_edit_in_the_whole_photo(self, page, photo, tmp_path):
+        page.get_by_label("faces: female, male").check()
+        page.wait_for_function("() => document.querySelector('#says .says').innerText.includes('male')")
+        upload(page, photo)
+        assert "found by the face detector" in told(page)
+        assert "1024 x 1024" in told(page)
+        tab(page, "Strengths")
+        assert values(page) == [1] * 11
+        slider = page.locator("#strength-4 input[type=range]")
+        slider.focus()
+        changed(page, lambda: [slider.press("ArrowRight") for _ in range(10)])
+        page.get_by_text("Put it back into the whole photo").click()
+        page.get_by_role("button", name="Paste back").click()
+        page.wait_for_selector("#download", state="visible")
+        name, data = downloaded(page, lambda: page.locator("#download").click())
+        assert name == "me & my helmet.edited.jpg"
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (1024, 1024) and image.getexif()[271] == "a camera"
+
+    def test_the_square_is_moved_by_a_click_and_by_sliders(self, page):
+        page.locator("#scene img").click(position={"x": 60, "y": 60})
+        page.get_by_text("where you put it").wait_for()
+        page.get_by_text("Class, size, square").click()
+        page.get_by_label("range slider for Side").fill("50")
+        use = page.get_by_role("button", name="Use this square")
+        assert "512 of 1024" in told_something_new(page, use.click)
+        page.get_by_role("button", name="Find the face again").click()
+        page.get_by_text("found by the face detector").wait_for()
+
+    def test_a_file_that_is_no_photo(self, page, tmp_path):
+        bad = tmp_path / "<b>notes.jpg"
+        bad.write_text("this is not a photo")
+        said = told(page)
+        page.set_input_files("#photo input[type=file]", str(bad))
+        toast = page.get_by_text("is not a photo; accepted: JPEG, PNG, WEBP, TIFF, BMP, GIF")
+        toast.wait_for()
+        assert len(toast.inner_text()) < 120 and told(page) == said
+
+    def test_a_file_that_is_too_large(self, page, tmp_path):
+        huge = tmp_path / "huge.jpg"
+        huge.write_bytes(bytes(26 * 2**20))
+        page.set_input_files("#photo input[type=file]", str(huge))
+        page.get_by_text(re.compile("exceed the maximum allowed size")).first.wait_for()
+
+    def test_the_webcam(self, browser, server):
+        page = opened(browser, server, permissions=["camera"])
+        page.get_by_label("Capture from camera").click()
+        page.get_by_text("Click to Access Webcam").click()
+        told_something_new(page, page.get_by_label("capture photo").click)
+        page.context.close()
+
+    def test_two_people_do_not_see_each_other(self, browser, server, photo):
+        anna, ben = opened(browser, server), opened(browser, server)
+        cat = ben.locator("#cards").inner_html()
+        upload(anna, photo)
+        assert anna.locator("#cards").inner_html() != cat
+        tab(ben, "Strengths")
+        ben.get_by_role("button", name="Mute 1", exact=True).click()
+        ben.wait_for_timeout(1500)
+        assert "me & my helmet" not in ben.content() and ben.locator("#cards").inner_html() == cat
+        ben.get_by_text("Put it back into the whole photo").click()
+        ben.get_by_role("button", name="Paste back").click()
+        ben.wait_for_selector("#download", state="visible")
+        assert "cat.edited.png" in ben.locator("#download").inner_text()
+        assert anna.outside == ben.outside == []
+        for page in (anna, ben):
+            page.context.close()
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_on_a_phone(self, browser, server, scheme):
+        page = opened(browser, server, color_scheme=scheme, has_touch=True, is_mobile=True)
+        page.set_viewport_size({"width": 390, "height": 844})
+        dark = page.evaluate("() => document.body.classList.contains('dark')")
+        assert dark == (scheme == "dark")
+        for name in TABS:
+            tab(page, name)
+            page.wait_for_timeout(300)
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, name
+        tab(page, "Strengths")
+        page.locator("#strength-6").scroll_into_view_if_needed()
+        page.wait_for_timeout(300)
+        assert page.locator(".result").first.bounding_box()["y"] > -2  # the picture stays while the sliders move
+        page.context.close()
+
+    def test_everything_has_a_name(self, page):
+        """Each control can be told apart by a screen reader, and each picture says what it is."""
+        unnamed = page.evaluate("""() => [...document.querySelectorAll('input, button, select, textarea')].filter(e => {
+            if (e.offsetParent === null || e.type === 'file' || e.type === 'hidden') return false;
+            const labelled = e.getAttribute('aria-label') || e.title || e.innerText || e.getAttribute('placeholder')
+                || e.querySelector('img[alt]')?.alt
+                || (e.labels && e.labels.length && e.labels[0].innerText) || e.closest('label')?.innerText;
+            return !labelled?.trim();
+        }).map(e => e.outerHTML.slice(0, 200))""")
+        assert unnamed == []
+        assert page.evaluate("() => [...document.querySelectorAll('.figures img')].every(i => i.alt)")
+
+
+def pixels(file) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def frames(file) -> int:
+    with Image.open(file) as image:
+        return image.n_frames
+
+
+def request(url, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"})) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return gradio_client.Client(server, verbose=False, download_files=tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def cat_photo(folder):
+    return gradio_client.handle_file(folder / "cat.png")
+
+
+class TestThroughTheApi:
+    def test_the_actions_are_documented(self, client):
+        api = client.view_api(return_format="dict")["named_endpoints"]
+        assert set(api) == {"/decompose", "/recompose", "/sweep_channel", "/separate", "/eyes", "/take_away", "/models"}
+        assert [p["parameter_name"] for p in api["/recompose"]["parameters"]][:4] == ["photo", "strengths", "base", "target"]
+
+    def test_models(self, client):
+        models = client.predict(api_name="/models")
+        assert models["animals"]["classes"] == ["cat", "dog", "wild"] and len(models["faces"]["channels"]) == 9
+
+    def test_decompose(self, client, cat_photo):
+        sheet, facts = client.predict(cat_photo, api_name="/decompose")
+        assert facts["domain"] == "cat" and len(facts["channels"]) == 9
+        assert pixels(sheet).shape[1] > 1000
+
+    def test_recompose(self, client, cat_photo, folder):
+        original = pixels(folder / "cat.png")
+        assert np.array_equal(pixels(client.predict(cat_photo, api_name="/recompose")), original)
+        edited = client.predict(cat_photo, "1=2, residual=0.9", target="4=dog, 5=wild", box="100,50,200", api_name="/recompose")
+        changed = (pixels(edited) != original).any(axis=2)
+        assert changed[60:240, 110:290].mean() > 0.9 and not changed[:, :100].any()
+
+    def test_sweep_and_separate_and_take_away(self, client, cat_photo):
+        strip, moving = client.predict(cat_photo, "4", steps=3, api_name="/sweep_channel")
+        assert frames(moving) == 4
+        assert len(client.predict(cat_photo, "1,2", "4", api_name="/separate")) == 6
+        with np.load(client.predict(cat_photo, "npz", size=64, api_name="/take_away")) as arrays:
+            assert arrays["channels"].shape == (9, 64, 64, 3)
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            ({"model": "mammals"}, "there is no model 'mammals' here; accepted: animals, faces"),
+            ({"domain": "cow"}, "there is no class 'cow' in this model; accepted: cat, dog, wild"),
+            ({"size": 9999}, "size is 9999; accepted: 16 to 512"),
+            ({"box": "1,2"}, "'1,2' is not LEFT,TOP,SIDE"),
+            ({"box": "0,0,9999"}, "inside the photo of 451 x 300"),
+        ],
+    )
+    def test_a_wrong_call(self, client, cat_photo, arguments, message):
+        with pytest.raises(Exception, match=re.escape(message)):
+            client.predict(cat_photo, **arguments, api_name="/decompose")
+
+    def test_nothing_outside_the_uploads_can_be_read(self, server):
+        for path in ("/etc/passwd", __file__, os.path.join(os.path.dirname(__file__), "..", "pyproject.toml")):
+            assert request(f"{server}/gradio_api/file={path}")[0] in (403, 404)
+            photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            status, answer = request(f"{server}/gradio_api/call/decompose", {"data": [photo, "animals", "auto", 0, ""]})
+            if status == 200:
+                answer = request(f"{server}/gradio_api/call/decompose/{json.loads(answer)['event_id']}")[1]
+            assert b"error" in answer and b"root:" not in answer and b"complete" not in answer
+
+    def test_events_of_the_page_are_no_endpoints(self, server):
+        info = json.loads(request(f"{server}/gradio_api/info")[1])
+        assert len(info["named_endpoints"]) == 7 and info["unnamed_endpoints"] == {}

@@ -1,0 +1,167 @@
+"""`decomp release`: a model folder out of a toy run, whose card cannot differ from its figures."""
+
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from decomp import judges, release
+from decomp.cli import app
+from decomp.decomposer import load
+from decomp.domain import DomainClassifier
+from decomp.evaluate import EvaluationError
+from decomp.release import BEGIN, END, model_card
+
+
+@pytest.fixture(autouse=True)
+def quick_judges(monkeypatch):
+    def missing():
+        raise judges.Unavailable("this judge is not installed")
+
+    monkeypatch.setattr(judges, "efficientnet_lite0", missing)
+    monkeypatch.setattr(judges, "lpips_vgg", lambda: lambda a, b: 0.25)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Crops of two photos, 32 of each class to train on, 3 to measure on."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for domain, photo in [("cat", skimage.data.cat()), ("dog", skimage.data.astronaut())]:
+        for split, count in (("train", 32), ("val", 3)):
+            (root / split / domain).mkdir(parents=True)
+            for i in range(count):
+                top, left = rng.integers(0, 200, 2)
+                Image.fromarray(photo[top : top + 96, left : left + 96]).save(root / split / domain / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture
+def run(toy, tmp_path):
+    """A training run's folder: the generator alone."""
+    toy.generator.save_pretrained(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def call(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def test_release(run, data, toy, tmp_path):
+    out = tmp_path / "models" / "toy"
+    result = call("release", run, "--data", data, "--out", out, "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert {p.name for p in out.iterdir()} == {"model.safetensors", "config.json", "figures.json", "README.md"}
+    assert [p.name for p in out.parent.iterdir()] == ["toy"]  # nothing temporary is left
+    weights = load_file(out / "model.safetensors")
+    assert {t.dtype for t in weights.values() if t.is_floating_point()} == {torch.float16}
+    for name, parameter in toy.generator.state_dict().items():
+        assert torch.allclose(weights[f"generator.{name}"].float(), parameter, atol=1e-2)
+    figures = json.loads((out / "figures.json").read_text())
+    assert figures["sha256"] == hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    assert figures["weights"] == "toy" and figures["photos"] == 6 and figures["lpips_vgg"] == 0.25
+    model = load(out)
+    assert len(model.config.roles) == 3 and figures["channels"] == list(model.names)
+    assert not model.names[0].startswith("channel")
+
+
+def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, data, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(release, "fit", lambda classifier, by_domain, epochs: given.append((classifier, by_domain, epochs)))
+    assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 7).exit_code == 0
+    [(classifier, by_domain, epochs)] = given
+    assert isinstance(classifier, DomainClassifier) and epochs == 7
+    for domain, stack in zip(("cat", "dog"), by_domain):
+        assert stack.dtype == torch.uint8 and stack.shape == (32, 3, 80, 80)
+        colours = [np.asarray(Image.open(file)).mean(axis=(0, 1)) for file in sorted((data / "train" / domain).iterdir())]
+        assert np.allclose(stack.float().mean(dim=(2, 3)), colours, atol=1)
+
+
+def test_without_epochs_the_classifier_is_kept(run, data, tmp_path):
+    refused = call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 0)
+    assert refused.exit_code == 2 and "has no classifier to keep" in refused.output
+    call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1)
+    before = load(tmp_path / "toy").classifier.state_dict()
+    assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 0).exit_code == 0
+    after = load(tmp_path / "toy").classifier.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, tmp_path):
+    card = tmp_path / "toy" / "README.md"
+    call("release", run, "--data", data, "--out", card.parent, "--epochs", 1)
+    text = card.read_text()
+    assert text.startswith("---\nlicense: cc-by-nc-4.0\n") and "## Recipe" in text and "| LPIPS-VGG | 0.250 |" in text
+    text = text.replace("cc-by-nc-4.0", "mit", 1).replace("0.250", "0.001")
+    text = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n## Recipe\n\nby hand: 3 < 4 & \\1\n\n\nend\n{END}", text, flags=re.DOTALL)
+    card.write_text(text)
+    call("release", run, "--data", data, "--out", card.parent, "--epochs", 0)
+    again = card.read_text()
+    assert again.startswith("---\nlicense: mit\n") and "by hand: 3 < 4 & \\1" in again
+    assert "| LPIPS-VGG | 0.250 |" in again and "0.001" not in again
+    call("release", run, "--data", data, "--out", card.parent, "--epochs", 0)
+    assert card.read_text() == again
+
+
+def test_a_card_written_by_hand_altogether_is_left_alone(run, data, tmp_path):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "README.md").write_text("# mine\n")
+    assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1).exit_code == 0
+    assert (tmp_path / "toy" / "README.md").read_text() == "# mine\n"
+
+
+def test_every_number_of_the_card_is_a_figure(run, data, tmp_path):
+    call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1)
+    figures = json.loads((tmp_path / "toy" / "figures.json").read_text())
+    card = (tmp_path / "toy" / "README.md").read_text()
+    assert f"| PSNR | {figures['psnr']:.1f} dB | R alone: {figures['psnr_of_residual']:.1f} dB |" in card
+    for k, name in enumerate(figures["channels"], start=1):
+        assert f"| {k} | {name} | {figures['rms_channels'][k - 1]:.3f}" in card
+    assert f"| dog | {figures['accuracy_of_pairs']['dog']['cat']:.0%} |" in card
+    assert "Left out: this judge is not installed." in card and "\n\n\n" not in card
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\|\n)+", card, flags=re.MULTILINE)]
+    assert len(tables) == 6 and all(len({row.count("|") for row in table}) == 1 and len(table) > 2 for table in tables), card
+
+
+def test_a_release_that_fails_leaves_everything_as_it_was(run, data, tmp_path, monkeypatch):
+    out = tmp_path / "models" / "toy"
+    call("release", run, "--data", data, "--out", out, "--epochs", 1)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def broken(*_):
+        raise EvaluationError("broken on the way")
+
+    monkeypatch.setattr(release, "evaluate", broken)
+    result = call("release", run, "--data", data, "--out", out, "--epochs", 1)
+    assert result.exit_code == 2 and "broken on the way" in result.output
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert [p.name for p in out.parent.iterdir()] == ["toy"]
+
+
+def test_what_is_wrong_shows_before_the_classifier_is_trained(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(DomainClassifier, "forward", None)
+    for args, message in [
+        ((data, "--data", data), "holds no config.json and no model.safetensors; accepted: the folder of a training run"),
+        ((run, "--data", tmp_path), "no such folder"),
+        ((run, "--data", data, "--eyes", data), "crops.json: no such file"),
+        ((run, "--data", data, "--against", "nothing"), "there is no model 'nothing'"),
+        ((run, "--data", data, "--against", "faces"), "the second model has no class cat, dog"),
+    ]:
+        result = call("release", *args, "--out", tmp_path / "toy")
+        assert result.exit_code == 2 and message in result.output, result.output
+    assert not (tmp_path / "toy").exists()
+
+
+def test_a_new_card_asks_for_its_prose():
+    figures = {"weights": "new", "photos": 1, "domains": ["cat"], "size": 8, "left_out": [], "psnr": 20.0, "channels": ["a"]}
+    figures |= {"rms_channels": [0.1], "input_correlation": [0.2], "linear_share": [0.3]}
+    card = model_card(figures)
+    assert card.index(BEGIN) < card.index("## Recipe") < card.index("## Limits") < card.index(END) < card.index("## Figures")
+    assert model_card(figures, card) == card
