@@ -44,7 +44,7 @@ def test_all_are_there_small_and_described():
     assert all(f.stat().st_size < 20e6 for f in files) and sum(f.stat().st_size for f in files) < 60e6
     for name in bundled():
         card = (WEIGHTS / name / "README.md").read_text()
-        assert "cc-by-nc-4.0" in card.lower() and "apps/train.py" in card
+        assert "cc-by-nc-4.0" in card.lower() and "decomp train" in card
 
 
 def test_sum_is_the_photo(case):
