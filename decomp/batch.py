@@ -165,6 +165,8 @@ def _one(path: Path, result: Path | None, work: Work, folder: bool, skip_existin
         return {"status": "failed", "reason": str(error)}
     except MemoryError:
         return {"status": "failed", "reason": f"{path.name}: does not fit into memory at this size"}
+    except Exception as error:  # one photo that shows a mistake in the program must not end a night's run
+        return {"status": "failed", "reason": f"{path.name}: {type(error).__name__}: {error}"}
     return {"status": "done", "result": str(result)} | details
 
 

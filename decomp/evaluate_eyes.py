@@ -228,10 +228,9 @@ def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = 
     everything = [m for listed in kinds.values() for m in listed]
     if count:
         seen = list(frames(name, everything, processes))
-        given = []
-        for block in folds([m.stem for m in everything], count):
-            parts, _ = calibrate([f for f in seen if f.stem not in block])
-            given += [(m, parts) for m in everything if m.stem in block]
+        blocks = folds([m.stem for m in everything], count)
+        trained = each(calibrate, [[f for f in seen if f.stem not in block] for block in blocks], processes)
+        given = [(m, parts) for block, (parts, _) in zip(blocks, trained) for m in everything if m.stem in block]
     else:
         config = jobs.model(name).config
         given = [(m, EyeParts.from_dict(config.eyes, config.branches)) for m in everything]

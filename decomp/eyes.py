@@ -414,14 +414,15 @@ def segment_eyes(d: Decomposition, parts: EyeParts | None = None) -> EyeSegmenta
 # ------------------------------------------------------------------------------------------------ in a whole photo
 
 SURE = 0.9  # confidence from which on one look is enough
-AGREE = 0.1  # IOD: two looks must agree on both eyes this closely
+AGREE = 0.15  # IOD: two looks must agree on both eyes this closely
+SMALLEST_SIDE = 32  # pixels of the smallest square that is looked at
 FRAME = 0.36  # IOD in units of the side of the square that is cut around a pair; its middle lies at (0.5, 0.45)
 
 
 def square_around(points: np.ndarray, width: int, height: int) -> tuple[int, int, int]:
     """Left, top and side of the square that frames a pair of eyes (2, 2), inside the photo."""
     (x, y), iod = points.mean(axis=0), float(np.hypot(*(points[1] - points[0])))
-    side = int(min(max(iod / FRAME, 32), width, height))
+    side = int(min(max(iod / FRAME, SMALLEST_SIDE), width, height))
     return int(np.clip(x - side / 2, 0, width - side)), int(np.clip(y - 0.45 * side, 0, height - side)), side
 
 
@@ -444,10 +445,13 @@ def confirmed(model, photo: Photo, first: EyeSegmentation, parts: EyeParts | Non
     """A sure first look as it is; else a second look, at a square cut anew around its place, if both agree."""
     if first.found and first.confidence >= SURE:
         return first
+    none = {"left": None, "right": None, "eyes": ()}
+    if min(photo.pixels.shape[:2]) < SMALLEST_SIDE:
+        return replace(first, **none, reason=f"the photo is smaller than {SMALLEST_SIDE} pixels")
     place = first.photo_points(model.config.size)
     box = square_around(place, *photo.pixels.shape[1::-1])
     second = segment_eyes(model.decompose(photo, "cat", box=box), parts)
     moved = np.hypot(*(second.photo_points(model.config.size) - place).T).max() / np.hypot(*(place[1] - place[0]))
     if second.found and moved > AGREE:
-        return replace(second, left=None, right=None, eyes=(), reason="two looks at the photo do not agree")
+        return replace(second, **none, reason="two looks at the photo do not agree")
     return second

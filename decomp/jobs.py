@@ -43,13 +43,25 @@ class Eyes:
         return row
 
 
+NUMBERS = ("x", "y", "area", "major", "minor")
+COLUMNS = [f"{side}_{number}" for side in ("left", "right") for number in NUMBERS]
+
+
 def figures(s) -> dict:
-    """One row: how many eyes, why not two, and of each eye centre, area and axes in pixels of the photo."""
+    """One row: how many eyes, why not two, and of each eye centre, area and axes in pixels of the photo, or None."""
+    numbers = [round(n, 2) for e in s.photo_eyes() for n in (e.x, e.y, e.area, *e.axes)] or [None] * len(COLUMNS)
     row = {"eyes": len(s.eyes), "why": s.reason or "", "confidence": round(s.confidence, 4)}
-    for side, eye in zip(("left", "right"), s.photo_eyes()):
-        numbers = {"x": eye.x, "y": eye.y, "area": eye.area, "major": eye.axes[0], "minor": eye.axes[1]}
-        row |= {f"{side}_{name}": round(number, 2) for name, number in numbers.items()}
-    return row
+    return row | dict(zip(COLUMNS, numbers))
+
+
+def row_of(model, source) -> dict:
+    """`figures` of whatever `photos.load` accepts, with the same columns for what is no photo."""
+    from .eyes import find_eyes
+
+    try:
+        return figures(find_eyes(model, source))
+    except photos.PhotoError as error:
+        return {"eyes": 0, "why": str(error), "confidence": 0.0} | dict.fromkeys(COLUMNS)
 
 
 def overlay(photo, s):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from decomp import batch, photos
+from decomp.cli import app
 from decomp.photos import PhotoError
 
 
@@ -198,3 +200,37 @@ def test_leftovers_of_killed_processes_are_taken_away(folder, tmp_path):
     batch.run(folder, tmp_path, make, folder="", skip_existing=True)
     assert not dead.exists() and alive.exists()
     assert (tmp_path / "cat.jpg" / "sheet").read_text() == "the only whole one"
+
+
+def stumble(path, made):
+    if path.suffix == ".png":
+        raise ZeroDivisionError("a mistake")
+    return copy(path, made)
+
+
+def test_a_mistake_at_one_photo_does_not_end_the_run(folder, tmp_path):
+    assert batch.run(folder, tmp_path, stumble, folder=None, skip_existing=False) == batch.SOME_FAILED
+    rows = {row["photo"]: row for row in json.loads((tmp_path / "report.json").read_text())["photos"]}
+    assert rows["cat.png"]["reason"] == "cat.png: ZeroDivisionError: a mistake" and rows["cat.jpg"]["status"] == "done"
+
+
+def test_the_commands_work_in_processes_and_shards(toy, folder, tmp_path):
+    toy.save_pretrained(tmp_path / "model")
+    shared = ["--model", str(tmp_path / "model"), "-o", str(tmp_path / "out"), "--jobs", "2"]
+    both = []
+    for command, ending in ((["sweep", "-c", "1", "--steps", "2"], ".sweep-1"), (["decompose"], "")):
+        result = CliRunner().invoke(app, [*command, str(folder), *shared, "--shard", "2/2"])
+        assert result.exit_code == 0, result.output
+        rows = json.loads((tmp_path / "out" / "report-2-of-2.json").read_text())["photos"]
+        assert [row["photo"] for row in rows] == ["cat.jpg", "sub/cat.jpg"]
+        both += [tmp_path / "out" / f"{row['photo']}{ending}" for row in rows]
+    assert all(any(result.glob("*.png")) for result in both)
+    wrong = CliRunner().invoke(app, ["sweep", str(folder), "-c", "1", *shared, "--shard", "3/2"])
+    assert wrong.exit_code == 2 and "is not I/N" in wrong.output
+
+
+def test_the_scripts_are_the_commands():
+    for name in ("segment_eyes", "decompose_folder", "sweep_folder"):
+        script = Path(__file__).parents[1] / "apps" / f"{name}.py"
+        result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+        assert result.returncode == 0 and "--shard" in result.stdout, result.stderr

@@ -1,13 +1,16 @@
 """The eyes of drawn faces: two blobs and a nose in one channel, their flat insides in another, noise in the third."""
 
+import base64
 import json
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
 
-from decomp import calibrate, export, eyes
+from decomp import calibrate, evaluate_eyes, export, eyes, jobs
+from decomp.cli import app
 from decomp.config import ModelConfig
 from decomp.decomposition import Decomposition
 from decomp.eyes import EyeParts, Pose, segment_eyes
@@ -168,9 +171,133 @@ def test_writing_keeps_the_rest_of_the_config(parts, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_squares_cover_the_photo():
-    covered = np.zeros((300, 451), bool)
-    for left, top, side in eyes.squares(451, 300):
-        assert left >= 0 and top >= 0 and left + side <= 451 and top + side <= 300
-        covered[top : top + side, left : left + side] = True
-    assert covered.all()
+PHOTO = Photo(np.zeros((200, 300, 3), np.uint8))
+
+
+class Looker:
+    """Stands in for a model: at each look the eyes lie at the next pose, in pixels of the photo."""
+
+    def __init__(self, parts: EyeParts, *poses: Pose):
+        self.parts, self.poses, self.boxes = parts, list(poses), []
+        self.config = ModelConfig(branches=3, size=SIDE)
+
+    def decompose(self, photo, domain, box=None):
+        self.boxes.append(box)
+        left, top, side = box or (40, 20, 128)
+        p, scale = self.poses[len(self.boxes) - 1], SIDE / side
+        drawn = face(Pose((p.x - left) * scale, (p.y - top) * scale, p.iod * scale, p.tilt), 3)
+        return with_parts(drawn, self.parts, photo=photo, box=Box(left, top, side, "given"))
+
+
+def unsure(parts: EyeParts) -> EyeParts:
+    """Every confidence is 1/2: reported, but never sure."""
+    return replace(parts, certainty=(0.0, 0.0), least=0.4)
+
+
+def test_a_sure_look_is_enough(parts):
+    model = Looker(replace(parts, certainty=(0.0, 5.0)), Pose(104, 80, 48, 0))
+    assert eyes.find_eyes(model, PHOTO).found and model.boxes == [None]
+
+
+def test_an_unsure_look_needs_a_second_that_agrees(parts):
+    first = Pose(104, 80, 48, 0)
+    for second, agree in ((first, True), (first._replace(x=104 + 0.3 * 48), False)):
+        model = Looker(unsure(parts), first, second)
+        s = eyes.find_eyes(model, PHOTO)
+        assert model.boxes[0] is None and len(model.boxes) == 2
+        assert np.abs(np.subtract(model.boxes[1], eyes.square_around(first.points(), 300, 200))).max() < 10
+        assert s.found == agree
+        if agree:
+            centres = np.array([[e.x, e.y] for e in s.photo_eyes()])
+            assert calibrate.distance(centres, first.points()) < 0.1
+        else:
+            assert s.reason == "two looks at the photo do not agree" and s.eyes == () and s.left is None
+
+
+def test_a_photo_of_one_pixel_has_no_eyes(parts):
+    model = Looker(unsure(parts), Pose(104, 80, 48, 0))
+    s = eyes.find_eyes(model, Photo(np.zeros((1, 1, 3), np.uint8)))
+    assert s.reason == "the photo is smaller than 32 pixels" and s.eyes == () and len(model.boxes) == 1
+
+
+def test_every_row_has_the_same_columns(parts, cat):
+    sure = replace(parts, certainty=(0.0, 5.0))
+    found = jobs.row_of(Looker(sure, Pose(104, 80, 48, 0)), np.zeros((200, 300, 3), np.uint8))
+    assert found["eyes"] == 2 and abs(found["left_x"] - 80) < 5 and found["right_major"] >= found["right_minor"] > 0
+    none = jobs.row_of(Looker(replace(parts, certainty=(0.0, -5.0), least=1.0), *[Pose(104, 80, 48, 0)] * 2), cat)
+    broken = jobs.row_of(None, b"no photo")
+    assert list(found) == list(none) == list(broken) and "is not a photo" in broken["why"]
+    assert none["eyes"] == broken["eyes"] == 0 and none["left_x"] is broken["left_x"] is None
+
+
+# ---------------------------------------------------------------------------------------------------- measuring it
+
+
+def test_a_row_counts_all_photos_and_refusals():
+    found = [np.array(e) for e in ([0.05, 0.1], [0.1, 0.2], [0.4, 0.01])] + [None]
+    row = evaluate_eyes.row(found)
+    assert row["photos"] == 4 and row["two eyes reported"] == 0.75
+    assert row["both within 0.15"] == 0.25 and row["one wrong by more than 0.3"] == 0.25
+    assert row["the same, of those reported"] == 1 / 3 and row["median error"] == 0.1
+    assert evaluate_eyes.row([None])["median error"] is None
+
+
+def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
+    p = Pose(32, 30, 24, 0)
+    d = with_parts(face(p, 3), parts, photo=Photo(np.zeros((200, 300, 3), np.uint8)), box=Box(40, 20, 128, "given"))
+    look, true = evaluate_eyes.Look(d, parts, segment_eyes(d)), p.points() * 2 + [40, 20]
+    errors = {}
+    for name, method in evaluate_eyes.METHODS.items():
+        points = method(look)
+        errors[name] = None if points is None else calibrate.distance(points, true)
+    assert errors.pop("baseline: fixed places in OpenCV's cat box") is None  # nothing to see in a black photo
+    assert errors.pop("fixed places in the square") == pytest.approx(0.15, abs=0.1)
+    for name in ("no second look", "one look, places alone", "one look, no test of the pair"):
+        assert errors[name] < 0.1, name
+    refused = evaluate_eyes.Look(d, replace(parts, least=1.0), segment_eyes(d))
+    assert evaluate_eyes.METHODS["no second look"](refused) is None
+
+
+def test_without_its_test_a_pair_may_be_of_any_size_and_row():
+    mask = band((-0.5, -0.2, 0.1), (0.5, 0.2, 0.05))
+    assert evaluate_eyes.of_pair(mask) is None
+    assert np.abs(evaluate_eyes.of_nearest(mask) - [[-0.5, -0.2], [0.5, 0.2]]).max() < 0.02
+
+
+def test_the_whole_square_without_a_layout():
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    discs = (np.hypot(x - 20, y - 30) < 4) | (np.hypot(x - 44, y - 30) < 4)
+    points = evaluate_eyes.whole_square(discs.astype(np.float32), None)
+    assert np.abs(points - [[20, 30], [44, 30]]).max() < 1
+
+
+def test_the_commands_from_end_to_end(toy, folder, tmp_path):
+    """The toy knows nothing of eyes; what is tested is that every step fits the next."""
+    toy.save_pretrained(tmp_path / "model")
+    rows = [{"file": str(folder / name), "eyes": [[180, 100], [270, 110]]} for name in ("cat.png", "cat.jpg")]
+    for kind, listed in (("crops", rows[:1]), ("photos", rows[1:])):
+        (tmp_path / f"{kind}.json").write_text(json.dumps(listed))
+    options = ("--data", tmp_path, "-o", tmp_path / "out", "--model", tmp_path / "model", "--folds", 0)
+    call = lambda: CliRunner().invoke(app, ["evaluate-eyes", *map(str, options)])
+    refused = call()
+    assert refused.exit_code == 2 and "was not calibrated" in refused.output
+    made = calibrate.frames(str(tmp_path / "model"), calibrate.marked(tmp_path, "crops"))
+    assert next(made).pose.iod == pytest.approx(np.hypot(90, 10) * 64 / 300, rel=1.0)
+    branches = toy.config.branches
+    half = np.zeros((2 * branches, eyes.LAYOUT, eyes.LAYOUT // 2), np.int8)
+    half[0, 5, 3] = 100
+    layout, ones = base64.b64encode(half.tobytes()).decode(), (1,) * 2 * branches
+    blank = EyeParts(layout, 0.01, 0, ones, ones[: branches + 1], (0, 0), 0)
+    calibrate.write(tmp_path / "model", blank)
+    jobs.model.cache_clear()  # as a second call of the command would start without it
+    result = call()
+    assert result.exit_code == 0, result.output
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert table["crops"]["fixed places in the square"]["photos"] == 1
+    assert set(table["photos"]) == {evaluate_eyes.OURS, *evaluate_eyes.METHODS}
+    assert (tmp_path / "out" / "crops.png").exists()
+
+
+def test_one_fold_is_no_evaluation(tmp_path):
+    result = CliRunner().invoke(app, ["evaluate-eyes", "--data", str(tmp_path), "-o", str(tmp_path), "--folds", "1"])
+    assert result.exit_code == 2 and "accepted: 0, or 2 to 10" in result.output
