@@ -22,7 +22,7 @@ from .photos import PhotoError
 from .pool import each
 
 RIGHT, WRONG = 0.15, 0.3  # IOD: both centres are right within this; an answer is wrong from that on
-MOST_WRONG = 0.03  # of all squares, by the layout alone: the least confidence is set for this
+MOST_WRONG = 0.02  # of all squares, by the layout alone: the least confidence is set for this
 RIDGE = 1.0  # in units of the maps, whose energy is about 1
 LAMBDA = 0.02
 PLACES = 15  # other places of each photo that the layout must tell from the eyes, and again as many hard ones
