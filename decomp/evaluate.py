@@ -329,8 +329,9 @@ def marked_eyes(folder: Path, model: Decomposer, limit: int | None = None) -> li
     They stand in `folder/crops.json`, a list of {"file": path in the folder, "eyes": [[x, y], [x, y]]}.
     """
     file = folder / "crops.json"
-    if "cat" not in model.config.domains:
-        raise EvaluationError(f"eyes are measured on cats; the classes of this model are {', '.join(model.config.domains)}")
+    domains = model.config.domains
+    if "cat" not in domains:
+        raise EvaluationError(f"eyes are measured on cats; the classes of this model are {', '.join(domains)}")
     accepted = 'accepted: a list of {"file": ..., "eyes": [[x, y], [x, y]]}'
     if not file.is_file():
         raise PhotoError(f"{file}: no such file; {accepted}")

@@ -69,22 +69,22 @@ def linear_share(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"])
 class Moments:
     """Sums over photos and pixels from which covariances and linear fits follow: (6 M)^2 numbers, however many photos.
 
-    A pixel is one row of 6 M numbers: the colours of phi_1 .. phi_M, then those of v_1 .. v_M. Sums are in float64, as a
-    covariance is the small difference of two of them.
+    A pixel is one row of 6 M numbers: the colours of phi_1 .. phi_M, then those of v_1 .. v_M. Sums are in float64, as
+    a covariance is the small difference of two of them.
     """
 
     def __init__(self):
         self.pixels, self.sum, self.gram = 0, 0, 0
 
     def add(self, v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> None:
-        for photo in torch.cat([phi, v], dim=1).flatten(1, 2).flatten(2):  # (6 M, pixels) each, one at a time for memory
+        for photo in torch.cat([phi, v], dim=1).flatten(1, 2).flatten(2):  # (6 M, pixels), one photo at a time
             rows = photo.double()
             self.pixels += rows.shape[1]
             self.sum = self.sum + rows.sum(dim=1).cpu()
             self.gram = self.gram + (rows @ rows.mT).cpu()
 
     def _layers(self) -> tuple[Float[Tensor, "m2"], Float[Tensor, "m2 m2"]]:
-        """Mean of each layer and of each product of two, over photos, colours and pixels; first the phi's, then the v's."""
+        """Mean of each layer and of each product of two, over photos, colours and pixels; the phi's, then the v's."""
         layers = len(self.sum) // 3
         products = self.gram.view(layers, 3, layers, 3).diagonal(dim1=1, dim2=3)
         return self.sum.view(layers, 3).mean(dim=1) / self.pixels, products.mean(dim=2) / self.pixels

@@ -91,6 +91,7 @@ def release(
         figures = {"weights": out.name, "sha256": fingerprint(made)} | evaluate(final, data, None, against, eyes)
         (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         (made / "README.md").write_text(model_card(figures, written))
+        (made / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
         out.mkdir(exist_ok=True)
         for name in ("model.safetensors", "config.json", "figures.json", "README.md"):
             (made / name).replace(out / name)

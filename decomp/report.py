@@ -15,6 +15,7 @@ from .decomposer import Decomposer
 from .decomposition import to_bytes
 from .evaluate import Labelled
 from .faces import find_face
+from .measures import ACTIVE
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("decomp"),
@@ -70,7 +71,7 @@ SECTIONS = {
             "fd_efficientnet_lite0",
             "FD-EfficientNet-Lite0",
             "{:.2f}",
-            "Distance of the set of f(x) from the set of photos, on features of EfficientNet-Lite0; not comparable with FID.",
+            "Distance of the f(x) from the photos as sets, on features of EfficientNet-Lite0; not comparable with FID.",
             "lower",
             beside=("fd_efficientnet_lite0_of_residual", "R alone"),
         ),
@@ -96,7 +97,7 @@ SECTIONS = {
             "accuracy_transferred",
             "told as the class asked for",
             "{:.1%}",
-            "Share of transferred photos that a classifier trained on real photos puts in the class they were turned into.",
+            "Share of transferred photos that a classifier trained on real photos puts in the class asked for.",
             "higher",
             low=0.60,
             beside=("accuracy_real", "real photos of a class"),
@@ -130,7 +131,7 @@ SECTIONS = {
             "TV(R) / TV(x)",
             "{:.2f}",
             "How much of the photo's variation is left in R; near 1 the channels are empty, near 0 R is.",
-            "between",
+            "in between",
             low=0.1,
             high=0.5,
         ),
@@ -177,7 +178,7 @@ SECTIONS = {
             "stability.mean",
             "stability between two seeds",
             "{:.2f}",
-            "Mean absolute correlation of matched channels of two models; 1 means that the same channels come out again.",
+            "Mean absolute correlation of matched channels of two models; at 1 the same channels come out again.",
             "higher",
             beside=("stability.mean_of_random_pairs", "channels paired at random"),
         ),
@@ -198,7 +199,7 @@ SECTIONS = {
             "lower",
         ),
         Figure("parameters", "parameters of the generator", "{:,d}", "All branches and the diffusion together."),
-        Figure("parameters_of_p", "parameters of p", "{:,d}", "The network that learns the diffusion; the paper's has 40,500."),
+        Figure("parameters_of_p", "parameters of p", "{:,d}", "The network of the diffusion; the paper's has 40,500."),
         Figure("gmac", "GMAC", "{:.2f}", "Multiply-accumulates, in billions, for one photo at the size of training."),
         Figure(
             "auto_accuracy",
@@ -227,7 +228,8 @@ def rows(figures: dict, section: Sequence[Figure]) -> list[dict]:
             continue
         other = value(figures, f.beside[0]) if f.beside else None
         met = None if f.low is f.high is None else (f.low or number) <= number <= (f.high or number)
-        bars = [f"{sign} {f.form.format(bar)}" for sign, bar in (("\u2265", f.low), ("\u2264", f.high)) if bar is not None]
+        limits = [("\u2265", f.low), ("\u2264", f.high)]
+        bars = [f"{sign} {f.form.format(bar)}" for sign, bar in limits if bar is not None]
         shown.append({
             "name": f.name,
             "value": f.form.format(number),
@@ -243,12 +245,11 @@ def rows(figures: dict, section: Sequence[Figure]) -> list[dict]:
 def channel_rows(figures: dict) -> list[dict]:
     """One row for each channel."""
     energy = figures["rms_channels"]
+    silent = [e < ACTIVE * max(energy) for e in energy]
     at_eyes = value(figures, "eyes.concentration") or [None] * len(energy)
-    columns = zip(figures["channels"], energy, figures["input_correlation"], figures["linear_share"], at_eyes)
-    return [
-        {"number": k, "name": name, "energy": e, "active": e >= 0.1 * max(energy), "input": i, "linear": share, "eyes": eyes}
-        for k, (name, e, i, share, eyes) in enumerate(columns, start=1)
-    ]
+    columns = (figures["channels"], energy, silent, figures["input_correlation"], figures["linear_share"], at_eyes)
+    keys = ("name", "energy", "silent", "input", "linear", "eyes")
+    return [{"number": k, **dict(zip(keys, row))} for k, row in enumerate(zip(*columns), start=1)]
 
 
 def data_uri(picture) -> str:
@@ -259,7 +260,7 @@ def data_uri(picture) -> str:
 
 
 def pictures(model: Decomposer, chosen: Labelled) -> list[dict]:
-    """For the first photo of each class: the photo, f(x), each other class, R, and the channels with contrast raised."""
+    """The first photo of each class: the photo, f(x), each other class, R, and the channels with contrast raised."""
     domains = model.config.domains
     shown = []
     for label, domain in enumerate(domains):
@@ -278,7 +279,8 @@ def page(figures: dict, shown: Iterable[dict]) -> str:
     """The report as HTML that needs nothing else: no script, no font, no request."""
     sections = {title: rows(figures, section) for title, section in SECTIONS.items()}
     distance = "transfer_fd_efficientnet_lite0{}_per_class"
-    endings = {"photos turned into it": "", "the same before the transfer": "_of_source", "real training photos": "_of_training"}
+    endings = {"photos turned into it": "", "the same before the transfer": "_of_source"}
+    endings |= {"real training photos": "_of_training"}
     of_class = {name: figures.get(distance.format(ending)) for name, ending in endings.items()}
     return TEMPLATES.get_template("report.html").render(
         figures=figures,
@@ -292,6 +294,7 @@ def page(figures: dict, shown: Iterable[dict]) -> str:
 
 def write(folder: Path, figures: dict, shown: Iterable[dict]) -> None:
     """`figures.json` and `report.html`."""
-    for name, text in {"figures.json": json.dumps(figures, indent=2) + "\n", "report.html": page(figures, shown)}.items():
+    written = {"figures.json": json.dumps(figures, indent=2) + "\n", "report.html": page(figures, shown)}
+    for name, text in written.items():
         with photos.atomic(folder / name) as temporary:
             temporary.write_text(text)

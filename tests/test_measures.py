@@ -57,7 +57,8 @@ def test_linear_share_of_one_photo_for_all_branches():
     """Without a learnt diffusion every branch is fed the photo, so the inputs are M times the same."""
     torch.manual_seed(0)
     x = torch.randn(2, 1, 3, 16, 16)
-    assert (measures.linear_share(x * torch.tensor([1.0, -2.0])[:, None, None, None], x.repeat(1, 2, 1, 1, 1)) > 0.999).all()
+    twice = x.repeat(1, 2, 1, 1, 1)
+    assert (measures.linear_share(twice * torch.tensor([1.0, -2.0])[:, None, None, None], twice) > 0.999).all()
 
 
 def test_psnr():
@@ -72,7 +73,8 @@ def photos_and_output():
     x, r = torch.rand(2, 7, 3, 16, 16)
     phi = torch.randn(7, 4, 3, 16, 16)
     v = torch.randn(7, 4, 3, 16, 16) + phi.flip(1) + torch.randn(7, 1, 3, 16, 16) + 0.3
-    v = v * torch.tensor([1.0, 0.5, 0.01, 0.2])[:, None, None, None] * torch.linspace(0.5, 2, 7)[:, None, None, None, None]
+    v = v * torch.tensor([1.0, 0.5, 0.01, 0.2])[:, None, None, None]  # by channel
+    v = v * torch.linspace(0.5, 2, 7)[:, None, None, None, None]  # and by photo
     return x, Output(r, v, phi)
 
 
@@ -107,7 +109,7 @@ def test_covariance_is_that_of_all_pixels(photos_and_output):
 
 
 def test_correlation_matrix_is_taken_within_each_photo():
-    """A channel that is the other one's double in one photo and its negative in the next is fully correlated with it."""
+    """A channel that is the other one's double in one photo and its negative in the next is fully correlated."""
     torch.manual_seed(0)
     a = torch.randn(2, 3, 8, 8)
     v = torch.stack([a, a * torch.tensor([2.0, -1.0])[:, None, None, None]], dim=1)

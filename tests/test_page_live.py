@@ -16,10 +16,11 @@ import urllib.error
 import urllib.request
 
 import numpy as np
-from decomp.decomposer import load
 import pytest
 import skimage
 from PIL import Image
+
+from decomp.decomposer import load
 
 gradio_client = pytest.importorskip("gradio_client")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -406,7 +407,7 @@ class TestThroughTheApi:
         [
             ({"model": "mammals"}, "there is no model 'mammals' here; accepted: animals, faces"),
             ({"domain": "cow"}, "there is no class 'cow' in this model; accepted: cat, dog, wild"),
-            ({"size": 9999}, "size is 9999; accepted: 16 to 512"),
+            ({"size": 9999}, "size is 9999; accepted: 8 to 512"),
             ({"box": "1,2"}, "'1,2' is not LEFT,TOP,SIDE"),
             ({"box": "0,0,9999"}, "inside the photo of 451 x 300"),
         ],

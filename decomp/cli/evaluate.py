@@ -37,7 +37,8 @@ def evaluate(
     weights: Annotated[str, typer.Argument(help="bundled model, folder, or hub id; see `decomp models`")],
     data: Data,
     out: Annotated[
-        Optional[Path], typer.Option("--out", "-o", help="folder for figures.json and report.html; default: print", file_okay=False)
+        Optional[Path],
+        typer.Option("--out", "-o", help="folder for figures.json and report.html; default: print", file_okay=False),
     ] = None,
     per_domain: Annotated[Optional[int], typer.Option(min=2, help="photos of each class; default: all")] = None,
     against: Against = None,
