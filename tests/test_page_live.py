@@ -295,6 +295,8 @@ class TestInTheBrowser:
         page = opened(browser, server, permissions=["camera"])
         page.get_by_label("Capture from camera").click()
         page.get_by_text("Click to Access Webcam").click()
+        # a photo taken before the first picture has come is empty, and nothing happens
+        page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.videoWidth && v.currentTime > 0.5)")
         told_something_new(page, page.get_by_label("capture photo").click)
         page.context.close()
 
