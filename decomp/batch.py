@@ -4,21 +4,20 @@ import contextlib
 import csv
 import functools
 import json
-import multiprocessing
 import os
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from pathlib import Path
 
 from tqdm import tqdm
 
 from . import photos
 from .photos import PhotoError
-from .pool import start
+from .pool import spawned
 
 DONE, SOME_FAILED = 0, 1  # exit codes; 2 is a usage error
 MARK = ".decomp"  # lies in every folder written here; a folder without it is somebody else's and is never replaced
@@ -104,7 +103,7 @@ def _all(tasks: list[tuple], jobs: int) -> Iterator[tuple[Path, dict]]:
         for task in tasks:
             yield task[0], _one(*task)
         return
-    waiting, running, pool = iter(tasks), {}, _pool(jobs)
+    waiting, running, pool = iter(tasks), {}, spawned(jobs)
     try:
         while True:
             # two for each process: none waits for its next photo, and memory does not grow with the folder
@@ -116,18 +115,13 @@ def _all(tasks: list[tuple], jobs: int) -> Iterator[tuple[Path, dict]]:
             if any(isinstance(future.exception(), BrokenExecutor) for future in done):
                 done = list(running)  # a process was killed, most likely for memory; nobody knows which photo it had
                 pool.shutdown()
-                pool = _pool(jobs)
+                pool = spawned(jobs)
             for future in done:
                 path = running.pop(future)
                 lost = {"status": "failed", "reason": f"{path.name}: a process was killed while this photo was at work"}
                 yield path, lost if isinstance(future.exception(), BrokenExecutor) else future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    # spawned, since a forked process inherits locks of torch's threads that nobody will open
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start)
 
 
 def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:

@@ -121,11 +121,9 @@ def _look(photo: tuple[Path, str]) -> tuple[int, int, bytes] | str:
     """Width, height and a hash of the pixels; or why it can't be read."""
     path, name = photo
     try:
-        pixels = photos.load(path, name=name).pixels
+        pixels = photos.load(path, name=name).eight_bits  # rounded as the trainer does
     except (PhotoError, OSError) as error:
         return str(error)
-    if pixels.dtype == np.uint16:  # rounded to 8 bits, as the trainer does
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(f"{width}x{height}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels))

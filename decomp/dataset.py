@@ -32,6 +32,12 @@ def domains_of(root: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+def square(path: Path, size: int) -> np.ndarray:
+    """The centre square of a photo, (size, size, 3) float32 in [-1, 1]."""
+    photo = photos.load(path)
+    return crop(photo, find_face(photo, "centre"), size)
+
+
 class Photos(Dataset):
     """The photos of one split, the domains drawn equally often.
 
@@ -71,8 +77,7 @@ class Photos(Dataset):
         ])
 
     def _square(self, path: Path) -> UInt8[Tensor, "3 k k"]:
-        photo = photos.load(path)
-        return torch.from_numpy(to_bytes(crop(photo, find_face(photo, "centre"), self.kept))).permute(2, 0, 1)
+        return torch.from_numpy(to_bytes(square(path, self.kept))).permute(2, 0, 1)
 
     def _read(self, files: list[Path], label: str) -> UInt8[Tensor, "n 3 k k"]:
         stack = torch.empty((len(files), 3, self.kept, self.kept), dtype=torch.uint8)

@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from . import judges, measures, photos
+from .dataset import square
 from .decomposer import Decomposer
-from .faces import crop, find_face
+from .faces import find_face
 from .generator import Output
 from .photos import PhotoError
 from .weights import WEIGHTS, bundled
@@ -49,12 +50,6 @@ def labelled(root: Path, split: str, domains: Sequence[str], per_domain: int | N
         positions = np.linspace(0, len(files) - 1, min(per_domain or len(files), len(files))).round().astype(int)
         chosen += [(files[i], label) for i in positions]
     return chosen
-
-
-def square(path: Path, size: int) -> np.ndarray:
-    """The centre square of a photo, (size, size, 3) float32 in [-1, 1]."""
-    photo = photos.load(path)
-    return crop(photo, find_face(photo, "centre"), size)
 
 
 def batches(chosen: Labelled, model: Decomposer, what: str) -> Iterator[tuple[Tensor, Tensor]]:

@@ -157,13 +157,17 @@ class EyeSegmentation:
         for mask in (self.left, self.right):
             whole = np.zeros(self.shape, bool)
             b = self.box
-            large = cv2.resize(mask.astype(np.float32), (b.side, b.side), interpolation=cv2.INTER_CUBIC)
-            whole[b.top : b.top + b.side, b.left : b.left + b.side] = large > 0.5
+            whole[b.top : b.top + b.side, b.left : b.left + b.side] = resized(mask, b.side)
             masks.append(whole)
         return tuple(masks)
 
 
 # -------------------------------------------------------------------------------------------------- what channels say
+
+
+def resized(mask: np.ndarray, side: int) -> np.ndarray:
+    """A mask of another size, (side, side) bool, its outline smooth."""
+    return cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC) > 0.5
 
 
 def value(rgb: np.ndarray) -> np.ndarray:

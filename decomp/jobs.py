@@ -71,7 +71,7 @@ def overlay(photo, s):
 
     scale = min(1, LONGEST_OVERLAY / max(photo.pixels.shape[:2]))
     size = [max(1, round(n * scale)) for n in photo.pixels.shape[1::-1]]
-    picture = np.array(Image.fromarray((photo.rgb * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS))
+    picture = np.array(Image.fromarray(photo.eight_bits).resize(size, Image.Resampling.LANCZOS))
     for mask in s.photo_masks():
         small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)) > 127
         picture[find_boundaries(small, mode="outer")] = (0, 255, 0)

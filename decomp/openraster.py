@@ -65,9 +65,7 @@ def _canvas(d: Decomposition, longest: int) -> tuple[np.ndarray, int, int, int]:
     """(H, W, 3) uint8 and where the face lies in it: left, top, side."""
     if d.photo is None or d.box is None:
         return to_bytes(d.picture), 0, 0, len(d.picture)
-    pixels = d.photo.pixels
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257).astype(np.uint8)
+    pixels = d.photo.eight_bits
     height, width = pixels.shape[:2]
     scale = min(1, longest / max(height, width))
     if scale < 1:

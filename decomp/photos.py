@@ -71,6 +71,16 @@ class Photo:
         """(H, W, 3) float32 in [0, 1]."""
         return self.pixels.astype(np.float32) / np.iinfo(self.pixels.dtype).max
 
+    @property
+    def eight_bits(self) -> np.ndarray:
+        """(H, W, 3) uint8, rounded from 16 bits."""
+        return to_eight_bits(self.pixels)
+
+
+def to_eight_bits(array: np.ndarray) -> np.ndarray:
+    """uint8, rounded from uint16; uint8 as it is."""
+    return np.rint(array / 257).astype(np.uint8) if array.dtype == np.uint16 else array
+
 
 def load(
     source: str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray,
@@ -283,8 +293,8 @@ def save(photo: Photo, path: str | os.PathLike) -> None:
             raise PhotoError(f"{path.name}: {format} cannot keep transparency; accepted: .png, .tif, .tiff, .webp")
         alpha = None
     array = photo.pixels if alpha is None else np.dstack([photo.pixels, alpha])
-    if array.dtype == np.uint16 and format not in ("PNG", "TIFF"):
-        array = np.rint(array / 257).astype(np.uint8)
+    if format not in ("PNG", "TIFF"):
+        array = to_eight_bits(array)
     try:
         data = _encode(array, format, photo.exif, photo.icc)
     except Exception as error:  # the encoders' own limits

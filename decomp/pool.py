@@ -24,7 +24,7 @@ def each(work: Callable, items: Iterable, jobs: int) -> Iterator:
     if jobs == 1:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start) as pool:
+    with spawned(jobs) as pool:
         waiting = deque()
         try:
             for item in items:
@@ -38,7 +38,12 @@ def each(work: Callable, items: Iterable, jobs: int) -> Iterator:
                 future.cancel()
 
 
-def start() -> None:
+def spawned(jobs: int) -> ProcessPoolExecutor:
+    """Fresh processes: a forked one inherits locks of torch's threads that nobody will open."""
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start)
+
+
+def _start() -> None:
     """In each process, before its first item."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others in good order
     threading.Thread(target=_end_with_parent, daemon=True).start()

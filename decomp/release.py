@@ -17,10 +17,11 @@ import torch
 from tqdm import tqdm
 
 from . import report, roles
+from .dataset import square
 from .decomposer import Decomposer, load
 from .decomposition import to_bytes
 from .domain import fit
-from .evaluate import EvaluationError, Stability, batches, evaluate, fingerprint, labelled, marked_eyes, square
+from .evaluate import EvaluationError, Stability, batches, evaluate, fingerprint, labelled, marked_eyes
 from .generator import HUB, BranchedGenerator
 
 BEGIN, END = "<!-- prose: kept when the model is released again -->", "<!-- end of prose -->"

@@ -307,10 +307,11 @@ class Trainer:
         """
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
         output = self.average(x, y)
+        figures = measures.summary(x.cpu(), Output(*(t.cpu() for t in output)))
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
         columns = [x, few.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]
         energy = few.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0]
         columns += [few.residual, *(few.channels / (4 * energy)).unbind(dim=1)]
         self.record.sample(self.images, torch.stack(columns, dim=1))
-        return measures.summary(self.held_out.fixed(8)[0], Output(*(t.cpu() for t in output)))
+        return figures

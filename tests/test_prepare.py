@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import skimage
-from PIL import Image
 from typer.testing import CliRunner
 
 from decomp import photos

@@ -161,7 +161,7 @@ def recompose(
 
     As PNG or TIFF not a bit outside the face changes; JPEG and WebP are compressed again.
     """
-    from .. import batch, export, photos
+    from .. import export, photos
     from ..decomposition import to_bytes
 
     strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
@@ -183,7 +183,7 @@ def recompose(
             except ValueError as error:
                 raise photos.PhotoError(str(error)) from error
 
-        raise typer.Exit(batch.run(source, out, from_layers, folder=None, skip_existing=skip_existing))
+        over(source, out, from_layers, None, skip_existing)
 
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(*strengths)

@@ -8,8 +8,8 @@ import typer
 from .app import app, usage
 
 
-def read_options(config: str) -> tuple[dict, str]:
-    """A configuration's [model] and [training] tables, and the name of its run."""
+def read_options(config: str) -> tuple[dict, str, Path | None]:
+    """A configuration's [model] and [training] tables, the name of its run, and the folder if it is a run's."""
     import json
     import tomllib
 
@@ -20,7 +20,7 @@ def read_options(config: str) -> tuple[dict, str]:
     path = named if named.is_file() else Path(config)
     try:
         if (path / OPTIONS).is_file():
-            return json.loads((path / OPTIONS).read_text()), path.name
+            return json.loads((path / OPTIONS).read_text()), path.name, path
         options = tomllib.loads(path.read_text())
     except OSError:
         names = sorted(str(p.relative_to(bundled).with_suffix("")) for p in bundled.rglob("*.toml"))
@@ -30,7 +30,7 @@ def read_options(config: str) -> tuple[dict, str]:
     unknown = set(options) - {"model", "training"}
     if unknown:
         usage(f"{path}: has unknown tables {sorted(unknown)}; accepted: model, training")
-    return options, path.stem
+    return options, path.stem, None
 
 
 @app.command()
@@ -49,8 +49,7 @@ def train(
 
     With several GPUs: torchrun --nproc-per-node 4 -m decomp train ...
     """
-    options, name = read_options(config)
-    resumed = Path(config) if (Path(config) / "options.json").is_file() else None
+    options, name, resumed = read_options(config)
     if resumed and start:
         usage("--start begins a new run; a resumed run has its own state")
 

@@ -9,7 +9,7 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from ..eyes import EyeSegmentation, segment_eyes
+from ..eyes import EyeSegmentation, resized, segment_eyes
 from .pictures import figure, figures, place, png
 from .visit import Visit
 
@@ -42,14 +42,10 @@ def tab(page) -> None:
     page.after_decomposing([says, shown], lambda visit: ["", gr.update(visible=False)])
 
 
-def _sized(mask: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC) > 0.5
-
-
 def annotated(visit: Visit, eyes: EyeSegmentation) -> tuple[np.ndarray, list]:
     """The face and its masks, as `gr.AnnotatedImage` takes them."""
     masks = [eyes.left, eyes.right] if eyes.found else []
-    return visit.view, [(_sized(mask, len(visit.view)), name) for mask, name in zip(masks, COLOURS)]
+    return visit.view, [(resized(mask, len(visit.view)), name) for mask, name in zip(masks, COLOURS)]
 
 
 def sentence(eyes: EyeSegmentation) -> str:
@@ -81,7 +77,7 @@ def contour(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
     """The face with the outline of each eye, (V, V, 3) uint8."""
     drawn = visit.view.copy()
     for mask, colour in zip((eyes.left, eyes.right) if eyes.found else (), COLOURS.values()):
-        outline, _ = cv2.findContours(_sized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outline, _ = cv2.findContours(resized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
         cv2.drawContours(drawn, outline, -1, rgb, max(1, len(drawn) // 200))
     return drawn

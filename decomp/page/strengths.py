@@ -65,7 +65,7 @@ def tab(page) -> None:
 
     def paste_back(visit: Visit, base: str, format: str, *values):
         path, photo = pasted(visit, visit.recompose(strengths(visit, base, values), base), FORMATS.get(format))
-        shown = Image.fromarray(photo.pixels if photo.pixels.dtype == "uint8" else (photo.pixels // 257).astype("uint8"))
+        shown = Image.fromarray(photo.eight_bits)
         shown.thumbnail((PREVIEW, PREVIEW))
         label = f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)"
         return gr.update(value=shown, visible=True), gr.update(value=path, label=label, visible=True)

@@ -60,7 +60,7 @@ def receive(model: Decomposer, model_name: str, data: bytes, name: str, domain: 
     photo = photos.load(data, name=name)
     d = model.decompose(photo, domain=domain, size=size, box=box)
     height, width = photo.pixels.shape[:2]
-    pixels = photo.pixels if photo.pixels.dtype == np.uint8 else np.rint(photo.pixels / 257).astype(np.uint8)
+    pixels = photo.eight_bits
     side = min(VIEW, max(d.box.side, size))
     scale = min(1, SCENE / max(width, height))
     shown = max(1, round(width * scale)), max(1, round(height * scale))

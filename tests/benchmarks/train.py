@@ -59,7 +59,7 @@ def measure(model: ModelConfig, training: TrainConfig, device: str, steps: int, 
 
 def main(config: str = "animals") -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options, _ = read_options(config)
+    options, _, _ = read_options(config)
     model, training = ModelConfig.from_dict(options["model"]), TrainConfig.from_dict(options["training"])
     width = 2**14 // model.size
     full = {"branches": 1, "base": width, "cap": 512, "downs": int(math.log2(model.size)) - 4, "patch": 1, "split": "gaussian"}
