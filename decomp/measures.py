@@ -18,9 +18,9 @@ def rms(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
     return v.square().mean(dim=(0, 2, 3, 4)).sqrt()
 
 
-def strong(response: Float[Tensor, "m"]) -> Bool[Tensor, "m"]:
+def strong(response: Float[Tensor, "*runs m"]) -> Bool[Tensor, "*runs m"]:
     """Which of the response norms are at least 10 % of the largest."""
-    return response >= ACTIVE * response.max()
+    return response >= ACTIVE * response.amax(dim=-1, keepdim=True)
 
 
 def active(v: Float[Tensor, "b m 3 h w"]) -> Bool[Tensor, "m"]:

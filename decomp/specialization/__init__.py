@@ -1,0 +1,17 @@
+"""Why branches specialise: sections 4 to 6 of the paper, and the Distill article's test, as experiments to rerun.
+
+A branched model sums M identical sub-networks that differ only by their initialisation, f(x) = sum_k v_k(x; theta_k).
+The gradient of branch k is its own Jacobian (the distributive part) times the common dL/df (the collaborative part),
+and the Hessian between two branches contains both Jacobians, so that it vanishes where the distributive part does.
+
+| file | what |
+| --- | --- |
+| branched.py | the sum of M sub-networks |
+| measures.py | response matrix, covariance, active branches, confidence, the gradient's two factors |
+| hessian.py | the Hessian in blocks, a block for each pair of branches |
+| toy.py | M scalar units on four points, a thousand runs at once |
+| cifar.py, resnet.py, classifier.py | CIFAR-10, slim ResNet-18 branches, their training and its figures |
+| distill.py | the test of Voss et al. on the first two layers of a network |
+| channels.py | the same measures for the channels of a trained decomp model |
+| findings.py, report.py | what each experiment leaves behind, and one page with all of them |
+"""

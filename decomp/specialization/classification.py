@@ -1,0 +1,275 @@
+"""The paper's CIFAR-10 experiment: sums of M slim ResNet-18 beside unbranched ones, and what each branch came to do."""
+
+import time
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from safetensors.torch import load_model
+from torch import Tensor
+
+from ..measures import ACTIVE
+from . import classifier, measures
+from .branched import Branched
+from .cifar import CLASSES, Images, load
+from .classifier import Schedule, accuracy, normalised, outputs
+from .findings import Claim, Findings, write
+from .hessian import block_norms, diagonal_share, hessian_of
+from .plots import from_zero, heat, panels
+
+TRAINED_ALONE = ("slim", "slim-1", "slim-2", "slim-3")  # the control: slim networks that never saw each other
+HESSIAN_IMAGES = 64
+MOST_CONFIDENT = ("horse", "deer", "bird")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Which networks are trained, and how."""
+
+    networks: tuple[str, ...]
+    shown: str  # the one whose branches are looked at closely
+    schedule: Schedule
+
+
+def configured(name: str) -> Experiment:
+    """A bundled configuration ("cifar-cpu", "cifar-gpu") or the path of a TOML file. Raises: ValueError."""
+    bundled = resources.files("decomp") / "configs" / "lab" / f"{name}.toml"
+    path = bundled if bundled.is_file() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name} is no configuration; accepted: cifar-cpu, cifar-gpu or the path of a TOML file")
+    try:
+        values = tomllib.loads(path.read_text())
+        return Experiment(tuple(values["networks"]), values["shown"], Schedule(**values["schedule"]))
+    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        needed = f"networks, shown, and [schedule] with {', '.join(Schedule.__annotations__)}"
+        raise ValueError(f"{name}: {error}; needed: {needed}") from None
+
+
+def centred(said: Tensor) -> Tensor:
+    """Logits (M, N, classes) less their mean over the classes: what a softmax sees of them."""
+    return said - said.mean(dim=2, keepdim=True)
+
+
+def sharing(contribution: Tensor) -> float:
+    """Among how many branches the work for one class is divided, from 1 to M, the mean over classes.
+
+    The exponential of the entropy of the branches' positive contributions (M, classes).
+    """
+    shares = contribution.clamp_min(0) / contribution.clamp_min(0).sum(dim=0).clamp_min(1e-12)
+    return float(torch.special.entr(shares).sum(dim=0).exp().mean())
+
+
+def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
+    """Share of their `count` most confident images of a class that two branches have in common, mean over pairs, classes."""
+    scores, common = centred(said), []
+    for c in range(said.shape[2]):
+        own = scores[:, labels == c, c]
+        chosen = torch.zeros_like(own).scatter_(1, own.topk(count, dim=1).indices, 1.0)
+        common.append(measures.off_diagonal(chosen @ chosen.mT / count))
+    return float(np.mean(common))
+
+
+def figures_of(said: Tensor, labels: Tensor) -> dict:
+    """Numbers of one sum of branches, from its logits (M, N, classes) on the test images."""
+    f = measures.responses(centred(said))
+    norms, is_active = measures.norms(f), measures.active(f)
+    active = said[is_active]
+    return {
+        "accuracy": accuracy(said, labels),
+        "norms": [round(float(n), 4) for n in norms],
+        "active": int(is_active.sum()),
+        "correlation": measures.off_diagonal(measures.correlation(measures.responses(centred(active)))),
+        "branches_per_class": sharing(measures.contribution(active, labels)),
+        "same_favourites": same_favourites(active, labels),
+        "accuracy_of_branches": [round(accuracy(one[None], labels), 4) for one in said],
+    }
+
+
+def ends(start: Branched, end: Branched, data: Images) -> dict:
+    """Hessian of the first layer and the gradient's factors on training images, as initialised and as trained."""
+    chosen = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))[:HESSIAN_IMAGES]
+    x, labels = normalised(data.pixels[chosen]).contiguous(), data.labels[chosen]
+    told = {}
+    for when, model in (("start", start), ("end", end)):
+        model.train()
+        loss = lambda f: F.cross_entropy(f, labels)
+        second = hessian_of(model, "stem", x, loss)
+        said = model.outputs(x)
+        collaborative, distributive = measures.gradient_factors(said, loss(said.sum(dim=0)), model.members)
+        whole, joint = block_norms(second.whole()), block_norms(second.joint)
+        told[when] = {
+            "diagonal_share": diagonal_share(whole),
+            "diagonal_share_joint": diagonal_share(joint),
+            "norm": float(whole.norm()),
+            "blocks": whole.tolist(),
+            "joint_blocks": joint.tolist(),
+            "collaborative": float(collaborative),
+            "distributive": distributive.tolist(),
+        }
+    return told
+
+
+def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
+    """Train what is not trained yet, measure everything on the test images, write figures and findings into `out`.
+
+    Raises:
+        ValueError: no data, no such configuration, or networks of another schedule in `out`.
+    """
+    experiment, train, test = configured(config), load(data, True), load(data, False)
+    schedule, labels = experiment.schedule, test.labels
+    said, numbers = {}, {}
+    for name in dict.fromkeys((*experiment.networks, *TRAINED_ALONE)):
+        model, seconds = classifier.fit(name, train, schedule, out / name, device)
+        said[name] = outputs(model, test)
+        told = {"parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds, 1)}
+        numbers[name] = told | figures_of(said[name], labels)
+    said["alone"] = torch.cat([said[name] for name in TRAINED_ALONE])
+    numbers["alone"] = figures_of(said["alone"], labels)
+    started = time.monotonic()
+    start, end = (classifier.build(experiment.shown, schedule.stride) for _ in range(2))
+    load_model(start, out / experiment.shown / "start.safetensors")
+    load_model(end, out / experiment.shown / "model.safetensors")
+    second = ends(start, end, train)
+    spent = time.monotonic() - started + sum(told.get("seconds", 0) for told in numbers.values())
+    branched = [name for name in experiment.networks if name.isdecimal()]
+    shown = said[experiment.shown]
+    figures = {
+        "active": ("Response norms of the branches, largest first; a branch below the line is silent.", draw_active(numbers, branched)),
+        "covariance": (
+            f"Cosine between the branches' responses to the test images: {experiment.shown} branches trained together, and four "
+            "slim networks trained alone.",
+            draw_correlation(shown, said["alone"]),
+        ),
+        "contribution": (
+            "What each branch adds to the logit of the right class, mean over its test images.",
+            draw_contribution(shown, said["alone"], labels),
+        ),
+        "confidence": (
+            "Confidence of each branch (largest logit less the mean) in test images ordered by class.",
+            draw_confidence(shown, labels),
+        ),
+        "favourites": (
+            "The test images of three classes that two branches are most confident of, by the branch's own logit.",
+            draw_favourites(shown, test),
+        ),
+        "hessian": (
+            "Norm of each block of the Hessian by the branches' first layers, on a logarithmic scale over three decades.",
+            draw_hessian(second),
+        ),
+    }
+    numbers |= {"hessian": second, "schedule": asdict(schedule)}
+    command = f"decomp lab classify --data DATA --config {config}"
+    return write(out, "CIFAR-10, a sum of slim ResNet-18", command, spent, numbers, claims(numbers, branched, experiment.shown), figures)
+
+
+def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:
+    """The paper's sentences beside the figures; the control are networks of the same kind trained alone."""
+    m, alone, second = numbers[shown], numbers["alone"], numbers["hessian"]
+    counts = [numbers[name]["active"] for name in branched]
+    before, after = second["start"]["diagonal_share"], second["end"]["diagonal_share"]
+    return [
+        Claim(
+            "Some branches fall silent, the more the larger M is.",
+            "figure 5",
+            "active: " + ", ".join(f"{count} of {name}" for name, count in zip(branched, counts)),
+            counts[-1] / int(branched[-1]) < counts[0] / int(branched[0]),
+        ),
+        Claim(
+            "Branches trained together have a low covariance.",
+            "figures 5 to 8",
+            f"mean |cosine| of active branches {m['correlation']:.2f}, of networks trained alone {alone['correlation']:.2f}",
+            m["correlation"] < alone["correlation"] / 2,
+        ),
+        Claim(
+            "Each class is the work of few branches.",
+            "figures 5 to 8",
+            f"{m['branches_per_class']:.1f} of {m['active']} active branches for a class; trained alone: "
+            f"{alone['branches_per_class']:.1f} of {alone['active']}",
+            m["branches_per_class"] / m["active"] < alone["branches_per_class"] / alone["active"] / 2,
+        ),
+        Claim(
+            "Within a class, branches are most confident of different images.",
+            "figures 16, 17",
+            f"share of their 100 favourites that two branches have in common {m['same_favourites']:.2f}, trained alone "
+            f"{alone['same_favourites']:.2f}",
+            m["same_favourites"] < alone["same_favourites"] / 2,
+        ),
+        Claim(
+            "At convergence the Hessian is block diagonal.",
+            "section 5",
+            f"share of its norm inside the diagonal blocks {before:.2f} at the start, {after:.2f} at the end (its joint part "
+            f"alone {second['start']['diagonal_share_joint']:.2f} and {second['end']['diagonal_share_joint']:.2f})",
+            after > 0.9 and after > before,
+        ),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def draw_active(numbers: dict, branched: list[str]) -> Figure:
+    figure, axes = panels(len(branched), 2.6, 2.8)
+    for a, name in zip(axes, branched):
+        norms = np.sort(numbers[name]["norms"])[::-1]
+        a.bar(np.arange(len(norms)) + 1, norms, color=np.where(norms >= ACTIVE * norms[0], "#2a6f97", "#c9c9c9"))
+        a.axhline(ACTIVE * norms[0], color="#a33a00", linewidth=1)
+        a.set(title=f"M = {name}: {numbers[name]['active']} active", xlabel="branch", ylim=(0, None))
+    axes[0].set_ylabel("response norm")
+    return figure
+
+
+def draw_correlation(shown: Tensor, alone: Tensor) -> Figure:
+    figure, axes = panels(2)
+    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
+        cosine = measures.correlation(measures.responses(centred(said)))
+        heat(a, cosine.numpy(), title, -1, 1, xlabel="branch", ylabel="branch")
+    return figure
+
+
+def draw_contribution(shown: Tensor, alone: Tensor, labels: Tensor) -> Figure:
+    figure, axes = panels(2, 5.0, 3.8)
+    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
+        added = measures.contribution(said, labels).numpy()
+        most = float(np.abs(added).max())
+        heat(a, added.T, title, -most, most, xlabel="branch")
+        a.set_yticks(np.arange(len(CLASSES)) + 1, CLASSES)
+    return figure
+
+
+def draw_confidence(shown: Tensor, labels: Tensor, per_class: int = 60) -> Figure:
+    figure, axes = panels(1, 10, 3.6)
+    chosen = torch.cat([(labels == c).nonzero()[:per_class, 0] for c in range(len(CLASSES))])
+    from_zero(axes[0], measures.confidence(shown[:, chosen]).numpy(), "confidence", ylabel="branch")
+    axes[0].set_xticks(per_class * (np.arange(len(CLASSES)) + 0.5), CLASSES)
+    return figure
+
+
+def draw_favourites(shown: Tensor, test: Images, count: int = 10) -> Figure:
+    """Two rows for each class: the two branches that add most to it."""
+    figure = Figure(figsize=(count * 0.8, 2 * len(MOST_CONFIDENT) * 0.85), layout="constrained")
+    rows = figure.subplots(2 * len(MOST_CONFIDENT), count)
+    scores, added = centred(shown), measures.contribution(shown, test.labels)
+    pairs = [(name, int(k)) for name in MOST_CONFIDENT for k in added[:, CLASSES.index(name)].topk(2).indices]
+    for row, (name, k) in zip(rows, pairs):
+        members = (test.labels == CLASSES.index(name)).nonzero()[:, 0]
+        best = members[scores[k, members, CLASSES.index(name)].topk(count).indices]
+        for a, image in zip(row, test.pixels[best]):
+            a.imshow(image.numpy())
+            a.set(xticks=[], yticks=[])
+        row[0].set_ylabel(f"{name}\nbranch {k + 1}", fontsize=8)
+    return figure
+
+
+def draw_hessian(second: dict) -> Figure:
+    figure, axes = panels(2)
+    for a, when in zip(axes, ("start", "end")):
+        blocks = np.array(second[when]["blocks"])
+        relative = np.log10(np.maximum(blocks / blocks.max(), 1e-3))
+        title = f"{when}: {second[when]['diagonal_share']:.3f} on the diagonal"
+        heat(a, relative + 3, title, 0, 3, xlabel="branch", ylabel="branch")
+    return figure
