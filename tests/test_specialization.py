@@ -117,6 +117,13 @@ def test_work_for_a_class_is_shared_by_as_many_branches_as_do_it():
     assert classification.sharing(torch.tensor([[1.0], [1.0], [-5.0]])) == pytest.approx(2)
 
 
+def test_what_is_said_of_all_images_alike_tells_nothing():
+    said = torch.randn(3, 50, 4)
+    shifted = said + torch.randn(3, 50, 1) + torch.randn(3, 1, 4)
+    torch.testing.assert_close(classification.telling(shifted), classification.telling(said))
+    assert classification.telling(said).abs().max() > 0.5
+
+
 def test_favourites_in_common():
     said = torch.zeros(2, 20, 2)
     labels = torch.tensor([0] * 10 + [1] * 10)

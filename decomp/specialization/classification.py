@@ -50,9 +50,11 @@ def configured(name: str) -> Experiment:
         raise ValueError(f"{name}: {error}; needed: {needed}") from None
 
 
-def centred(said: Tensor) -> Tensor:
-    """Logits (M, N, classes) less their mean over the classes: what a softmax sees of them."""
-    return said - said.mean(dim=2, keepdim=True)
+def telling(said: Tensor) -> Tensor:
+    """What logits (M, N, classes) tell of an image: less their mean over the classes, which a softmax does not see, and
+    less what the branch says of all images alike, which a bias could say."""
+    seen = said - said.mean(dim=2, keepdim=True)
+    return seen - seen.mean(dim=1, keepdim=True)
 
 
 def sharing(contribution: Tensor) -> float:
@@ -66,7 +68,7 @@ def sharing(contribution: Tensor) -> float:
 
 def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
     """Share of their `count` most confident images of a class that two branches have in common, mean over pairs, classes."""
-    scores, common = centred(said), []
+    scores, common = telling(said), []
     for c in range(said.shape[2]):
         own = scores[:, labels == c, c]
         chosen = torch.zeros_like(own).scatter_(1, own.topk(count, dim=1).indices, 1.0)
@@ -76,16 +78,19 @@ def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
 
 def figures_of(said: Tensor, labels: Tensor) -> dict:
     """Numbers of one sum of branches, from its logits (M, N, classes) on the test images."""
-    f = measures.responses(centred(said))
+    f = measures.responses(telling(said))
     norms, is_active = measures.norms(f), measures.active(f)
     active = said[is_active]
+    seen = said - said.mean(dim=2, keepdim=True)
+    constant = seen.mean(dim=1).square().sum() / seen.square().mean(dim=1).sum()
     return {
         "accuracy": accuracy(said, labels),
         "norms": [round(float(n), 4) for n in norms],
         "active": int(is_active.sum()),
-        "correlation": measures.off_diagonal(measures.correlation(measures.responses(centred(active)))),
-        "branches_per_class": sharing(measures.contribution(active, labels)),
+        "correlation": measures.off_diagonal(measures.correlation(measures.responses(telling(active)))),
+        "branches_per_class": sharing(measures.contribution(telling(active), labels)),
         "same_favourites": same_favourites(active, labels),
+        "constant": float(constant),  # share of the branches' energy that is the same for all images
         "accuracy_of_branches": [round(accuracy(one[None], labels), 4) for one in said],
     }
 
@@ -146,7 +151,7 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
             draw_correlation(shown, said["alone"]),
         ),
         "contribution": (
-            "What each branch adds to the logit of the right class, mean over its test images.",
+            "What each branch adds to the logit of the right class, mean over its test images, more than over all test images.",
             draw_contribution(shown, said["alone"], labels),
         ),
         "confidence": (
@@ -226,7 +231,7 @@ def draw_active(numbers: dict, branched: list[str]) -> Figure:
 def draw_correlation(shown: Tensor, alone: Tensor) -> Figure:
     figure, axes = panels(2)
     for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        cosine = measures.correlation(measures.responses(centred(said)))
+        cosine = measures.correlation(measures.responses(telling(said)))
         heat(a, cosine.numpy(), title, -1, 1, xlabel="branch", ylabel="branch")
     return figure
 
@@ -234,7 +239,7 @@ def draw_correlation(shown: Tensor, alone: Tensor) -> Figure:
 def draw_contribution(shown: Tensor, alone: Tensor, labels: Tensor) -> Figure:
     figure, axes = panels(2, 5.0, 3.8)
     for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        added = measures.contribution(said, labels).numpy()
+        added = measures.contribution(telling(said), labels).numpy()
         most = float(np.abs(added).max())
         heat(a, added.T, title, -most, most, xlabel="branch")
         a.set_yticks(np.arange(len(CLASSES)) + 1, CLASSES)
@@ -253,7 +258,7 @@ def draw_favourites(shown: Tensor, test: Images, count: int = 10) -> Figure:
     """Two rows for each class: the two branches that add most to it."""
     figure = Figure(figsize=(count * 0.8, 2 * len(MOST_CONFIDENT) * 0.85), layout="constrained")
     rows = figure.subplots(2 * len(MOST_CONFIDENT), count)
-    scores, added = centred(shown), measures.contribution(shown, test.labels)
+    scores, added = telling(shown), measures.contribution(telling(shown), test.labels)
     pairs = [(name, int(k)) for name in MOST_CONFIDENT for k in added[:, CLASSES.index(name)].topk(2).indices]
     for row, (name, k) in zip(rows, pairs):
         members = (test.labels == CLASSES.index(name)).nonzero()[:, 0]
