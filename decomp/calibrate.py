@@ -187,8 +187,12 @@ def flatness(v: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
-def fit_flat(train: list[Frame]) -> np.ndarray:
-    """Signs (-1, 0, 1) of R, v_1 .. v_M: each layer is taken in while the median flatness rises by 1 %."""
+def fit_flat(train: list[Frame], first: int = 0) -> tuple[np.ndarray, float]:
+    """Signs (-1, 0, 1) of R, v_1 .. v_M, and the flatness: each layer is taken in while the median rises by 1 %.
+
+    Args:
+        first: layers before this one are left out; 1 leaves out R.
+    """
     layers = np.stack([f.band for f in train[:: max(1, len(train) // 120)]]).astype(np.float32)
     layers /= np.sqrt(np.square(layers).mean(axis=(2, 3, 4), keepdims=True)) + 1e-6
     signs, best, total = np.zeros(layers.shape[1]), 0.0, np.zeros_like(layers[:, 0])
@@ -196,10 +200,11 @@ def fit_flat(train: list[Frame]) -> np.ndarray:
         tried = [
             (float(np.median([flatness(v) for v in eyes.value(total + sign * layers[:, k])])), k, sign)
             for k in np.flatnonzero(signs == 0)
+            if k >= first
             for sign in (1, -1)
         ]
         if not tried or max(tried)[0] < 1.01 * best:
-            return signs
+            return signs, best
         best, k, sign = max(tried)
         signs[k] = sign
         total += sign * layers[:, k]
@@ -260,6 +265,10 @@ def calibrate(train: list[Frame], count: int = 4) -> tuple[EyeParts, dict]:
         "right_if_never_refused": float((error < RIGHT).mean()),
         "median_error_of_the_worse_eye": float(np.median(error[reported])),
     }
+    flat, flatness_of_it = fit_flat(train)
+    without, flatness_without = fit_flat(train, first=1)
+    left_out |= {"flatness of the image": flatness_of_it, "flatness without R": flatness_without}
+    left_out |= {"image without R": without.tolist()}
     half, bias = fit_layout(train)
     step = float(np.abs(half).max() / 127)
     parts = EyeParts(
@@ -267,7 +276,7 @@ def calibrate(train: list[Frame], count: int = 4) -> tuple[EyeParts, dict]:
         step=step,
         bias=bias,
         surface=tuple(round(float(w), 4) for w in fit_surface(train)),
-        flat=tuple(fit_flat(train).tolist()),
+        flat=tuple(flat.tolist()),
         certainty=(a, b),
         least=least,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import eyes, export, faces, jobs, photos
+from . import export, eye_plots, eyes, faces, jobs, photos
 from .calibrate import RIGHT, WRONG, Marked, calibrate, folds, frames, marked
 from .decomposition import Decomposition
 from .eyes import BAND_X, BAND_Y, IOD, EyeParts, EyeSegmentation
@@ -33,6 +33,7 @@ class Look:
     d: Decomposition
     parts: EyeParts
     s: EyeSegmentation
+    without_residual: tuple[float, ...]  # what else `EyeParts.flat` might have been
 
     @functools.cached_property
     def layers(self) -> np.ndarray:
@@ -159,6 +160,11 @@ def of_photo(look: Look) -> np.ndarray | None:
     return of_pair(eyes.chan_vese_mask(eyes.segmented_image(picture, replace(look.parts, flat=(1.0,))), look.surface))
 
 
+def of_channels(look: Look) -> np.ndarray | None:
+    parts = replace(look.parts, flat=look.without_residual)
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(look.layers, parts), look.surface))
+
+
 METHODS = {
     "baseline: fixed places in OpenCV's cat box": fixed_in_box,
     "baseline: Chan-Vese on V of the photo": value_of_photo,
@@ -167,11 +173,13 @@ METHODS = {
     "no second look": one_look(lambda look: of_pair(look.mask)),
     "one look, no surface: starts from two discs": one_look(of_discs),
     "one look, no Chan-Vese: the surface above 0": one_look(lambda look: of_pair(look.surface > 0)),
+    "one look, no R in the image: V of the flattest channels": one_look(of_channels),
     "one look, no channels in the image: V of the photo": one_look(of_photo),
     "one look, no test of the pair": one_look(lambda look: of_nearest(look.mask)),
     "one look, places alone": one_look(lambda look: np.array([[-0.5, 0], [0.5, 0]])),
 }
 OURS = "decomp eyes"
+PLOTTED = [OURS, *list(METHODS)[:2], "no second look"]
 
 
 # -------------------------------------------------------------------------------------------------------------- table
@@ -198,23 +206,33 @@ def row(found: list[np.ndarray | None]) -> dict:
     }
 
 
-def judge(name: str, masks: Path | None, given: tuple[Marked, EyeParts]) -> tuple[dict, np.ndarray, list[float]]:
-    """Errors of every method on one photo, a picture of what ours found, and IoUs where masks were drawn."""
-    m, parts = given
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What became of one photo."""
+
+    errors: dict[str, np.ndarray | None]  # of each method's two eyes, in IOD
+    confidence: float
+    picture: np.ndarray  # what ours found
+    ious: list[float]  # with masks that somebody drew
+
+
+def judge(name: str, masks: Path | None, given: tuple[Marked, EyeParts, tuple[float, ...]]) -> Judged:
+    """Every method on one photo."""
+    m, parts, without_residual = given
     model = jobs.model(name)
     d = model.decompose(photos.load(m.path), "cat")
-    look = Look(d, parts, eyes.segment_eyes(d, parts))
+    look = Look(d, parts, eyes.segment_eyes(d, parts), without_residual)
     s = eyes.confirmed(model, d.photo, look.s, parts)
     ours = np.array([[e.x, e.y] for e in s.photo_eyes()]) if s.found else None
     answers = {OURS: ours} | {title: method(look) for title, method in METHODS.items()}
     found = {title: None if points is None else errors(points, m) for title, points in answers.items()}
     drawn = {side: masks / f"{m.stem}.{side}.png" for side in ("left", "right")} if masks and s.found else {}
     ious = [iou(mask, path) for mask, path in zip(s.photo_masks(), drawn.values()) if path.is_file()] if drawn else []
-    return found, picture_of(d.photo, s, m), ious
+    return Judged(found, s.confidence, picture_of(d.photo, s, m), ious)
 
 
 def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = None, processes: int = 1) -> str:
-    """Write table.json, table.md and a sheet for each kind of photo into `out`; returns the table as text.
+    """Write table.json, table.md, two plots and a sheet for each kind of photo into `out`; returns the table as text.
 
     Args:
         name: the model.
@@ -230,18 +248,24 @@ def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = 
         seen = list(frames(name, everything, processes))
         blocks = folds([m.stem for m in everything], count)
         trained = each(calibrate, [[f for f in seen if f.stem not in block] for block in blocks], processes)
-        given = [(m, parts) for block, (parts, _) in zip(blocks, trained) for m in everything if m.stem in block]
+        by_block = [(block, parts, tuple(told["image without R"])) for block, (parts, told) in zip(blocks, trained)]
+        given = [(m, parts, without) for block, parts, without in by_block for m in everything if m.stem in block]
     else:
         config = jobs.model(name).config
-        given = [(m, EyeParts.from_dict(config.eyes, config.branches)) for m in everything]
-    judged = tqdm(each(functools.partial(judge, name, masks), given, processes), "photos", len(given))
-    judged = {m.path: told for (m, _), told in zip(given, judged)}
-    found = {kind: [judged[m.path][0] for m in listed] for kind, listed in kinds.items()}
+        without = (0.0,) + (1.0,) * config.branches  # which channels are flattest was not stored: all of them
+        given = [(m, EyeParts.from_dict(config.eyes, config.branches), without) for m in everything]
+    judging = tqdm(each(functools.partial(judge, name, masks), given, processes), "photos", len(given))
+    judged = {m.path: one for (m, *_), one in zip(given, judging)}
+    found = {kind: [judged[m.path].errors for m in listed] for kind, listed in kinds.items()}
     table = {kind: {title: row([f[title] for f in of]) for title in [OURS, *METHODS]} for kind, of in found.items()}
     out.mkdir(parents=True, exist_ok=True)
     for kind, listed in kinds.items():
-        sheet([(m.stem, judged[m.path][0][OURS], judged[m.path][1]) for m in listed]).save(out / f"{kind}.png")
-    ious = [i for told in judged.values() for i in told[2]]
+        tiles = [(m.stem, judged[m.path].errors[OURS], judged[m.path].picture) for m in listed]
+        sheet(tiles).save(out / f"{kind}.png")
+    eye_plots.within(out / "within.png", found, PLOTTED)
+    answered = [(one.confidence, one.errors[OURS]) for one in judged.values()]
+    eye_plots.confidence(out / "confidence.png", [(c, e.max() < RIGHT) for c, e in answered if e is not None])
+    ious = [i for one in judged.values() for i in one.ious]
     more = {"iou": float(np.mean(ious)), "masks": len(ious)} if ious else {}
     text = as_text(table) + (f"\nmean IoU over {len(ious)} masks: {more['iou']:.3f}\n" if ious else "")
     with photos.atomic(out / "table.json") as temporary:

@@ -3,7 +3,7 @@
 from jaxtyping import install_import_hook
 
 TENSOR_CODE = ("dataset", "diffusion", "discriminator", "domain", "generator", "losses", "measures", "roles", "training")
-TENSOR_CODE += tuple(f"specialization.{name}" for name in ("classification", "classifier", "hessian", "measures", "resnet"))
+TENSOR_CODE += tuple(f"specialization.{name}" for name in ("classification", "classification_figures", "classifier", "hessian", "measures", "resnet"))
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
 
 import numpy as np

@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from decomp import calibrate, evaluate_eyes, export, eyes, jobs
+from decomp import calibrate, evaluate_eyes, export, eye_plots, eyes, jobs
 from decomp.cli import app
 from decomp.config import ModelConfig
 from decomp.decomposition import Decomposition
@@ -245,7 +246,7 @@ def test_a_row_counts_all_photos_and_refusals():
 def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
     p = Pose(32, 30, 24, 0)
     d = with_parts(face(p, 3), parts, photo=Photo(np.zeros((200, 300, 3), np.uint8)), box=Box(40, 20, 128, "given"))
-    look, true = evaluate_eyes.Look(d, parts, segment_eyes(d)), p.points() * 2 + [40, 20]
+    look, true = evaluate_eyes.Look(d, parts, segment_eyes(d), (0.0, 1.0, 1.0, 0.0)), p.points() * 2 + [40, 20]
     errors = {}
     for name, method in evaluate_eyes.METHODS.items():
         points = method(look)
@@ -254,8 +255,28 @@ def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
     assert errors.pop("fixed places in the square") == pytest.approx(0.15, abs=0.1)
     for name in ("no second look", "one look, places alone", "one look, no test of the pair"):
         assert errors[name] < 0.1, name
-    refused = evaluate_eyes.Look(d, replace(parts, least=1.0), segment_eyes(d))
+    refused = replace(look, parts=replace(parts, least=1.0))
     assert evaluate_eyes.METHODS["no second look"](refused) is None
+
+
+def test_plots(tmp_path):
+    errors = [{"ours": np.array([0.1, 0.2]), "other": None}, {"ours": None, "other": np.array([0.3, 0.5])}]
+    eye_plots.within(tmp_path / "within.png", {"crops": errors, "photos": errors[:1]}, ["ours", "other"])
+    eye_plots.confidence(tmp_path / "confidence.png", [(0.2, False), (0.9, True), (0.8, True)])
+    eye_plots.confidence(tmp_path / "none.png", [])
+    for name in ("within.png", "confidence.png", "none.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 10
+
+
+def test_the_image_may_be_asked_for_without_the_residual():
+    """R alone tells the eye from its surroundings here; without it the only channel that does is taken."""
+    band = np.random.default_rng(0).normal(0, 0.1, (3, *eyes.NEAREST.shape, 3))
+    band[0] += 4.0 * (eyes.NEAREST < 0.15)[..., None]
+    band[2] -= 1.0 * (eyes.NEAREST < 0.15)[..., None]
+    train = [calibrate.Frame("a", None, band, Pose(32, 32, 20, 0))] * 3
+    signs, best = calibrate.fit_flat(train)
+    without, less = calibrate.fit_flat(train, first=1)
+    assert signs[0] != 0 and without[0] == without[1] == 0 != without[2] and less < best
 
 
 def test_without_its_test_a_pair_may_be_of_any_size_and_row():
@@ -295,7 +316,8 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert table["crops"]["fixed places in the square"]["photos"] == 1
     assert set(table["photos"]) == {evaluate_eyes.OURS, *evaluate_eyes.METHODS}
-    assert (tmp_path / "out" / "crops.png").exists()
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"crops.png", "photos.png", "within.png", "confidence.png"}
 
 
 def test_one_fold_is_no_evaluation(tmp_path):

@@ -120,8 +120,8 @@ def test_work_for_a_class_is_shared_by_as_many_branches_as_do_it():
 def test_what_is_said_of_all_images_alike_tells_nothing():
     said = torch.randn(3, 50, 4)
     shifted = said + torch.randn(3, 50, 1) + torch.randn(3, 1, 4)
-    torch.testing.assert_close(classification.telling(shifted), classification.telling(said))
-    assert classification.telling(said).abs().max() > 0.5
+    torch.testing.assert_close(measures.telling(shifted), measures.telling(said))
+    assert measures.telling(said).abs().max() > 0.5
 
 
 def test_favourites_in_common():

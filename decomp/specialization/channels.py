@@ -97,4 +97,5 @@ def run(name: str, data: Path, out: Path, count: int = 20) -> Findings:
         "hessian": (f"Norm of each block of the squared error's Hessian by the branches' {LAYER}, largest 1.", blocks),
     }
     spent = time.monotonic() - started
-    return write(out, f"Channels of {name}", f"decomp lab channels --model {name} --data DATA", spent, numbers, claims, figures)
+    command = f"decomp lab channels --model {name} --data DATA"
+    return write(out, f"Channels of {name}", command, spent, numbers, claims, figures)

