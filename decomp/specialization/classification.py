@@ -174,7 +174,7 @@ def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:
         Claim(
             "At convergence the Hessian is block diagonal.",
             "section 5",
-            f"share of its norm inside the diagonal blocks {before:.2f} at the start, {after:.2f} at the end (its joint part "
+            f"share of its norm inside the diagonal blocks {before:.2f} at the start, {after:.2f} at the end (joint part "
             f"alone {second['start']['diagonal_share_joint']:.2f} and {second['end']['diagonal_share_joint']:.2f})",
             after > 0.9 and after > before,
         ),

@@ -65,7 +65,7 @@ def augmented(x: Float[Tensor, "n 3 h w"], rng: torch.Generator) -> Float[Tensor
 
 
 def fit(name: str, data: Images, schedule: Schedule, folder: Path, device: torch.device) -> tuple[nn.Module, float]:
-    """The trained network, in evaluation mode, and the seconds it took; what is already in `folder` is not trained again.
+    """The trained network, in evaluation mode, and the seconds it took; what `folder` holds is not trained again.
 
     Writes start.safetensors (as initialised) and model.safetensors; state.pt holds what a stopped run goes on from.
 

@@ -45,7 +45,7 @@ def write(
     claims: list[Claim],
     figures: Mapping[str, tuple[str, "Figure"]],
 ) -> Findings:
-    """Write NAME.png for each figure ({name: (caption, figure)}) and `findings.json` into `folder`; the JSON comes last."""
+    """Write NAME.png for each figure ({name: (caption, figure)}), then `findings.json`, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, figure) in figures.items():
         with atomic(folder / f"{name}.png") as temporary:

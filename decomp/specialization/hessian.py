@@ -32,7 +32,7 @@ class Hessian(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """A branch with one of its layers varied: that layer's parameters (P,), and the branch's output as their function."""
+    """A branch as a function of one of its layers: that layer's parameters (P,), and the output they give."""
 
     theta: Tensor
     output: Callable[[Tensor], Tensor]
@@ -86,5 +86,5 @@ def block_norms(blocks: Float[Tensor, "m p m p"]) -> Float[Tensor, "m m"]:
 
 
 def diagonal_share(norms: Float[Tensor, "m m"]) -> float:
-    """Share of the Hessian's Frobenius norm inside the M diagonal blocks, 0 to 1; sqrt(1 / M) if all blocks are alike."""
+    """Share of the Frobenius norm inside the M diagonal blocks, 0 to 1; sqrt(1 / M) if all blocks are alike."""
     return float(norms.diagonal().norm() / norms.norm())

@@ -32,7 +32,7 @@ def covariance(f: Float[Tensor, "*runs m n"]) -> Float[Tensor, "*runs m m"]:
 
 
 def correlation(f: Float[Tensor, "*runs m n"]) -> Float[Tensor, "*runs m m"]:
-    """F F^T of rows scaled to length 1: the cosine between two branches' responses; 0 with a branch that is all zero."""
+    """F F^T of rows scaled to length 1: cosines between the branches' responses; 0 with a branch that is all zero."""
     return covariance(f / f.norm(dim=-1, keepdim=True).clamp_min(1e-12))
 
 

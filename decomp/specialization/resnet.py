@@ -1,4 +1,4 @@
-"""ResNet-18 for small images: He et al., "Deep Residual Learning for Image Recognition", with a 3x3 stem, no max-pool."""
+"""ResNet-18 for small images: He et al., "Deep Residual Learning for Image Recognition"; 3x3 stem, no max-pool."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
