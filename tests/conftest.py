@@ -3,7 +3,9 @@
 from jaxtyping import install_import_hook
 
 TENSOR_CODE = ("dataset", "diffusion", "discriminator", "domain", "generator", "losses", "measures", "roles", "training")
-TENSOR_CODE += tuple(f"specialization.{name}" for name in ("classification", "classification_figures", "classifier", "hessian", "measures", "resnet"))
+LAB = ("alexnet", "classification", "classification_figures", "classifier", "distill", "distill_figures", "hessian")
+LAB += ("measures", "resnet", "toy", "toy_figures")
+TENSOR_CODE += tuple(f"specialization.{name}" for name in LAB)
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
 
 import numpy as np

@@ -1,7 +1,7 @@
 """`decomp lab`: the paper's experiments on why branches specialise, one command each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -57,6 +57,40 @@ def classify(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.O
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     experiment(classification.run, config, data, out / "classify", device)
+
+
+@lab.command()
+def toy(
+    out: Out = Path("lab"),
+    runs: Annotated[int, typer.Option(min=10, max=100_000, help="for each number of units")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+):
+    """Sums of 2 to 30 scalar units on four points: success, covariance and active units against their number."""
+    drawing()
+    from ..specialization import toy
+
+    experiment(toy.run, out / "toy", runs, seed)
+
+
+@lab.command()
+def distill(
+    data: Annotated[Optional[Path], typer.Option(help="folder with CIFAR-10, to train on", exists=True)] = None,
+    out: Out = Path("lab"),
+    images: Annotated[int, typer.Option(min=1000, help="shown to each network")] = 150_000,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="two-branch networks")] = 5,
+    pretrained: Annotated[Optional[str], typer.Option(help="alexnet or googlenet of torchvision, in place of training")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="its file of weights; default: torchvision's download", exists=True)] = None,
+):
+    """The test of Voss et al.: do colour filters gather in one of two branches, and are they grouped without branches?"""
+    if (data is None) == (pretrained is None):
+        usage("give --data, to train networks on CIFAR-10, or --pretrained")
+    drawing()
+    from ..specialization import distill
+
+    if pretrained:
+        experiment(distill.run_pretrained, pretrained, out / f"distill-{pretrained}", weights)
+    else:
+        experiment(distill.run, data, out / "distill", images, seeds)
 
 
 @lab.command()

@@ -10,8 +10,10 @@ and the Hessian between two branches contains both Jacobians, so that it vanishe
 | measures.py | response matrix, covariance, active branches, confidence, the gradient's two factors |
 | hessian.py | the Hessian in blocks, a block for each pair of branches |
 | toy.py | M scalar units on four points, a thousand runs at once |
-| cifar.py, resnet.py, classifier.py, classification.py | CIFAR-10, slim ResNet-18, one training, the experiment with its claims |
-| distill.py | the test of Voss et al. on the first two layers of a network |
+| cifar.py, resnet.py, classifier.py | CIFAR-10, slim ResNet-18 branches, one training |
+| classification.py | the experiment on CIFAR-10 and its claims |
+| alexnet.py, distill.py | the test of Voss et al. on the first two layers of a network |
 | channels.py | the same measures for the channels of a trained decomp model |
+| *_figures.py, plots.py | what is drawn |
 | findings.py, report.py | what each experiment leaves behind, and one page with all of them |
 """
