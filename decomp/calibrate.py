@@ -1,7 +1,8 @@
 """Which channels play which part in finding a cat's eyes: measured on photos whose eyes are marked, once per weights.
 
 The order of the channels is arbitrary in every training run. Measured are, with nothing but the two eye points of each
-photo: how the channels are laid out around a pair of eyes (a linear filter, ridge regression against other places), the
+photo: how the channels are laid out around a pair of eyes (a linear filter, ridge regression against other places, in
+squares around the face and in others), how far beside an eye a place lies (ridge regression), the
 weights of the initial surface (linear discriminant), the layers whose V is flat inside the eye and differs from around
 it (greedy, signs only), and from photos that the calibration did not see, how far its score can be trusted.
 """
@@ -16,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import eyes, jobs, photos
-from .eyes import GRID, IODS, LAYOUT, EyeParts, Pose
+from . import eye_places, eyes, jobs, photos
+from .eye_places import GRID, IODS, LAYOUT, Pose, pose_of
+from .eyes import EyeParts
 from .photos import PhotoError
 from .pool import each
 
@@ -25,6 +27,7 @@ RIGHT, WRONG = 0.15, 0.3  # IOD: both centres are right within this; an answer i
 MOST_WRONG = 0.02  # of all squares, by the layout alone: the least confidence is set for this
 RIDGE = 1.0  # in units of the maps, whose energy is about 1
 LAMBDA = 0.02
+BESIDE, RIDGE_SHIFT = (0.06, 0.06, 0.06, 0.06), 1.0  # how far beside the eyes `fit_shift` learns from; see `beside`
 PLACES = 15  # other places of each photo that the layout must tell from the eyes, and again as many hard ones
 
 
@@ -46,8 +49,13 @@ class Frame:
 
     stem: str
     maps: np.ndarray  # (2 M, GRID, GRID) float16
-    band: np.ndarray  # (M + 1, band H, band W, 3) float16, upright around the true eyes, R first
-    pose: Pose  # of the true eyes, in pixels of the grid
+    band: np.ndarray | None  # (M + 1, band H, band W, 3) float16, upright around the true eyes, R first; if framed
+    pose: Pose  # of the true eyes, in pixels of the grid; perhaps outside of it
+
+    @property
+    def framed(self) -> bool:
+        """Whether the square was cut around the eyes; the others were cut anywhere."""
+        return self.band is not None
 
 
 def marked(data: Path, kind: str) -> list[Marked]:
@@ -68,12 +76,6 @@ def marked(data: Path, kind: str) -> list[Marked]:
     return found
 
 
-def pose_of(points: np.ndarray) -> Pose:
-    """The pose of two points (2, 2)."""
-    (x0, y0), (x1, y1) = points
-    return Pose((x0 + x1) / 2, (y0 + y1) / 2, float(np.hypot(x1 - x0, y1 - y0)), float(np.arctan2(y1 - y0, x1 - x0)))
-
-
 def framing(m: Marked, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int]:
     """A square around the eyes of random size and place, so that nothing is learnt from how the photos were cut."""
     pose = pose_of(m.eyes)
@@ -83,26 +85,45 @@ def framing(m: Marked, width: int, height: int, rng: np.random.Generator) -> tup
     return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side)), side
 
 
+def elsewhere(m: Marked, width: int, height: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """Two squares that are not framed on the eyes: a small one near the nose, and one of any size anywhere."""
+    pose, short = pose_of(m.eyes), min(width, height)
+    nose = pose.at(rng.normal(0, 0.5), rng.normal(0.5, 0.5))
+    anywhere = rng.uniform(0, width), rng.uniform(0, height)
+    squares = []
+    for (x, y), side in ((nose, rng.uniform(0.7, 1.6) * pose.iod), (anywhere, rng.uniform(0.2, 0.8) * short)):
+        side = int(np.clip(side, 24, short))
+        left, top = np.clip(x - side / 2, 0, width - side), np.clip(y - side / 2, 0, height - side)
+        squares.append((int(left), int(top), side))
+    return squares
+
+
 def frames(name: str, listed: list[Marked], processes: int = 1) -> Iterator[Frame]:
-    """Each photo through the network of a model once, in several processes."""
+    """Squares of each photo through the network of a model, in several processes."""
     numbered = list(enumerate(listed))
-    return iter(tqdm(each(functools.partial(_frame, name), numbered, processes), "channels", len(listed)))
+    for of_photo in tqdm(each(functools.partial(_frames, name), numbered, processes), "channels", len(listed)):
+        yield from of_photo
 
 
-def _frame(name: str, numbered: tuple[int, Marked]) -> Frame:
+def _frames(name: str, numbered: tuple[int, Marked]) -> list[Frame]:
     number, m = numbered
     photo = photos.load(m.path)
     height, width = photo.pixels.shape[:2]
-    left, top, side = framing(m, width, height, np.random.default_rng(number))
-    d = jobs.model(name).decompose(photo, "cat", box=(left, top, side))
-    return frame(m.stem, d, (m.eyes - [left, top]) / side)
+    rng = np.random.default_rng(number)
+    made = []
+    for box in (framing(m, width, height, rng), *elsewhere(m, width, height, rng)):
+        d = jobs.model(name).decompose(photo, "cat", box=box)
+        made.append(frame(m.stem, d, (m.eyes - box[:2]) / box[2], framed=not made))
+    return made
 
 
-def frame(stem: str, d, points: np.ndarray) -> Frame:
+def frame(stem: str, d, points: np.ndarray, framed: bool = True) -> Frame:
     """A decomposition with its eyes, in units of the square's side."""
-    size = len(d.picture)
-    band = eyes.upright(np.concatenate([d.residual[None], d.channels]), pose_of(points * size))
-    return Frame(stem, eyes.search_maps(d.channels).astype(np.float16), band.astype(np.float16), pose_of(points * GRID))
+    band = None
+    if framed:
+        layers = np.concatenate([d.residual[None], d.channels])
+        band = eyes.upright(layers, pose_of(points * len(d.picture))).astype(np.float16)
+    return Frame(stem, eye_places.search_maps(d.channels).astype(np.float16), band, pose_of(points * GRID))
 
 
 def distance(found: np.ndarray, true: np.ndarray) -> float:
@@ -115,7 +136,7 @@ def distance(found: np.ndarray, true: np.ndarray) -> float:
 
 def folded(m: np.ndarray, pose: Pose) -> np.ndarray:
     """The maps around a pose, added to their mirror image: what a symmetric layout sees. (F * LAYOUT * LAYOUT / 2)"""
-    a = eyes.layout_at(m, pose)
+    a = eye_places.layout_at(m, pose)
     return (a + a[:, :, ::-1])[:, :, : LAYOUT // 2].ravel()
 
 
@@ -140,24 +161,48 @@ def fit_layout(train: list[Frame], seed: int = 0) -> tuple[np.ndarray, float]:
     wrong = lambda f, pose: distance(pose.points(), f.pose.points()) > WRONG
     for f in train:
         m = f.maps.astype(np.float32)
-        for dx, dy, grow, turn in rng.normal(0, (0.03, 0.03, 0.06, 0.08), (4, 4)):
-            p = f.pose
-            eye.append(folded(m, Pose(p.x + dx * p.iod, p.y + dy * p.iod, p.iod * np.exp(grow), p.tilt + turn)))
+        if f.framed:
+            eye += [folded(m, pose) for pose in beside(f.pose, 4, (0.03, 0.03, 0.06, 0.08), rng)]
         for _ in range(PLACES):
             x, y = rng.uniform(0.2 * GRID, 0.8 * GRID, 2)
-            pose = Pose(x, y, rng.choice(IODS) * GRID, rng.choice(eyes.TILTS))
+            pose = Pose(x, y, rng.choice(IODS) * GRID, rng.choice(eye_places.TILTS))
             if wrong(f, pose):
                 other.append(folded(m, pose))
     half = None
     for _ in range(3):
         if half is not None:
-            spectra = eyes.kernels(np.concatenate([half, half[:, :, ::-1]], axis=2))
+            spectra = eye_places.kernels(np.concatenate([half, half[:, :, ::-1]], axis=2))
             for f in train:
                 m = f.maps.astype(np.float32)
-                other += [folded(m, pose) for pose in eyes.candidates(m, spectra, PLACES // 2) if wrong(f, pose)]
+                other += [folded(m, pose) for pose in eye_places.candidates(m, spectra, PLACES // 2) if wrong(f, pose)]
         weights, bias = ridge(np.array(eye), np.array(other))
         half = weights.reshape(-1, LAYOUT, LAYOUT // 2)
     return half, bias
+
+
+def beside(pose: Pose, count: int, spread: tuple, rng: np.random.Generator) -> list[Pose]:
+    """Poses near one; `spread`: standard deviation across and down in IOD, of the distance's logarithm, of the tilt."""
+    return [
+        Pose(pose.x + dx * pose.iod, pose.y + dy * pose.iod, pose.iod * np.exp(grow), pose.tilt + turn)
+        for dx, dy, grow, turn in rng.normal(0, spread, (count, 4))
+    ]
+
+
+def fit_shift(train: list[Frame], seed: int = 0) -> np.ndarray:
+    """How far beside a place its eye lies, from the maps around the place, (2, F * SHIFT * SHIFT): ridge regression."""
+    rng = np.random.default_rng(seed)
+    around, shift = [], []
+    for f in train:
+        m = f.maps.astype(np.float32)
+        for pose in beside(f.pose, 6, BESIDE, rng) if f.framed else ():
+            around.append(eye_places.surroundings(m, pose))
+            c, s = np.cos(pose.tilt), np.sin(pose.tilt)
+            left, right = (f.pose.points() - pose.points()) @ np.array([[c, -s], [s, c]]) / pose.iod
+            shift.append([left, right * [-1, 1]])
+    x, y = np.concatenate(around).astype(np.float32), np.concatenate(shift).astype(np.float32)
+    gram = x.T @ x / len(x)
+    gram[np.diag_indices_from(gram)] += RIDGE_SHIFT
+    return np.linalg.solve(gram, x.T @ y / len(x)).T
 
 
 # --------------------------------------------------------------------------------------------------- surface and image
@@ -165,10 +210,14 @@ def fit_layout(train: list[Frame], seed: int = 0) -> tuple[np.ndarray, float]:
 EYE, AROUND = eyes.NEAREST < 0.10, (eyes.NEAREST > 0.22) & (eyes.NEAREST < 0.45)
 
 
+def framed(train: list[Frame]) -> list[Frame]:
+    return [f for f in train if f.framed]
+
+
 def fit_surface(train: list[Frame]) -> np.ndarray:
     """Weights of the maps (2 M) by a linear discriminant between the middle of the eyes and the rest of the band."""
     inside, outside = [], []
-    for f in train:
+    for f in framed(train):
         m = eyes.surface_maps(f.band[1:].astype(np.float32))
         inside.append(m[:, EYE].T[::3])
         outside.append(m[:, eyes.NEAREST > 0.22].T[::21])
@@ -193,6 +242,7 @@ def fit_flat(train: list[Frame], first: int = 0) -> tuple[np.ndarray, float]:
     Args:
         first: layers before this one are left out; 1 leaves out R.
     """
+    train = framed(train)
     layers = np.stack([f.band for f in train[:: max(1, len(train) // 120)]]).astype(np.float32)
     layers /= np.sqrt(np.square(layers).mean(axis=(2, 3, 4), keepdims=True)) + 1e-6
     signs, best, total = np.zeros(layers.shape[1]), 0.0, np.zeros_like(layers[:, 0])
@@ -243,37 +293,43 @@ def calibrate(train: list[Frame], count: int = 4) -> tuple[EyeParts, dict]:
     Returns:
         the parts, and what the layout alone reached on the blocks that were left out.
     """
-    score, error = [], []
+    score, error, own = [], [], []
     for block in folds([f.stem for f in train], count):
         half, bias = fit_layout([f for f in train if f.stem not in block])
         template = np.concatenate([half, half[:, :, ::-1]], axis=2)
-        spectra = eyes.kernels(template)
+        spectra = eye_places.kernels(template)
         for f in (f for f in train if f.stem in block):
-            s, pose = eyes.best_place(f.maps.astype(np.float32), template, spectra)
+            s, pose = eye_places.best_place(f.maps.astype(np.float32), template, spectra)
             score.append(s + bias)
             error.append(distance(pose.points(), f.pose.points()))
-    score, error = np.array(score), np.array(error)
+            own.append(f.framed)
+    score, error, own = np.array(score), np.array(error), np.array(own)
     a, b = logistic(score, error < RIGHT)
     confidence = 1 / (1 + np.exp(-(a * score + b)))
     least = least_confidence(confidence, error)
     reported = confidence >= least
     left_out = {
-        "squares": len(train),
-        "right": float((reported & (error < RIGHT)).mean()),
-        "wrong": float((reported & (error > WRONG)).mean()),
-        "refused": float((~reported).mean()),
-        "right_if_never_refused": float((error < RIGHT).mean()),
-        "median_error_of_the_worse_eye": float(np.median(error[reported])),
+        "squares around the eyes": int(own.sum()),
+        "right": float((reported & (error < RIGHT))[own].mean()),
+        "wrong": float((reported & (error > WRONG))[own].mean()),
+        "refused": float((~reported)[own].mean()),
+        "right_if_never_refused": float((error < RIGHT)[own].mean()),
+        "median_error_of_the_worse_eye": float(np.median(error[reported & own])),
+        "other squares": int((~own).sum()),
+        "wrong there": float((reported & (error > WRONG))[~own].sum() / max(1, (~own).sum())),
     }
     flat, flatness_of_it = fit_flat(train)
     without, flatness_without = fit_flat(train, first=1)
     left_out |= {"flatness of the image": flatness_of_it, "flatness without R": flatness_without}
     left_out |= {"image without R": without.tolist()}
     half, bias = fit_layout(train)
-    step = float(np.abs(half).max() / 127)
+    layout, step = packed(half)
+    shift, shift_step = packed(fit_shift(train))
     parts = EyeParts(
-        layout=base64.b64encode(np.rint(half / step).astype(np.int8).tobytes()).decode(),
+        layout=layout,
         step=step,
+        shift=shift,
+        shift_step=shift_step,
         bias=bias,
         surface=tuple(round(float(w), 4) for w in fit_surface(train)),
         flat=tuple(flat.tolist()),
@@ -281,6 +337,12 @@ def calibrate(train: list[Frame], count: int = 4) -> tuple[EyeParts, dict]:
         least=least,
     )
     return parts, left_out
+
+
+def packed(weights: np.ndarray) -> tuple[str, float]:
+    """Base64 of int8, and what 1 stands for."""
+    step = float(np.abs(weights).max() / 127)
+    return base64.b64encode(np.rint(weights / step).astype(np.int8).tobytes()).decode(), step
 
 
 def write(folder: Path, parts: EyeParts) -> None:

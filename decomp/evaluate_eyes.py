@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import export, eye_plots, eyes, faces, jobs, photos
+from . import eye_finder, eye_places, eye_plots, eyes, export, faces, jobs, photos
 from .calibrate import RIGHT, WRONG, Marked, calibrate, folds, frames, marked
 from .decomposition import Decomposition
 from .eyes import BAND_X, BAND_Y, IOD, EyeParts, EyeSegmentation
@@ -27,13 +27,20 @@ CENTRED = np.array([[0.32, 0.45], [0.68, 0.45]])  # where they lie in the 256-pi
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """A photo's square, gone through the network once, and what `segment_eyes` made of it."""
+class Case:
+    """A photo, and all that our procedure and those it is compared with look at."""
 
-    d: Decomposition
+    first: Decomposition  # of OpenCV's square, or of the photo's middle
+    best: eye_finder.Look  # of the proposed squares
+    s: EyeSegmentation  # what is reported
+    d: Decomposition  # of the square that it is reported from
     parts: EyeParts
-    s: EyeSegmentation
     without_residual: tuple[float, ...]  # what else `EyeParts.flat` might have been
+
+    @property
+    def certain(self) -> bool:
+        """Whether the places, before anything is segmented, are good enough to be reported."""
+        return self.s.confidence >= self.parts.least and self.s.reason != eye_finder.DISAGREE
 
     @functools.cached_property
     def layers(self) -> np.ndarray:
@@ -48,39 +55,47 @@ class Look:
     def mask(self) -> np.ndarray:
         return eyes.chan_vese_mask(eyes.segmented_image(self.layers, self.parts), self.surface)
 
-    def in_photo(self, points: np.ndarray) -> np.ndarray:
-        """Points of the square, (2, 2), in pixels of the photo."""
-        return points * (self.d.box.side / len(self.d.picture)) + [self.d.box.left, self.d.box.top]
+
+def in_photo(d: Decomposition, points: np.ndarray) -> np.ndarray:
+    """Points of a square, (2, 2), in pixels of the photo."""
+    return points * (d.box.side / len(d.picture)) + [d.box.left, d.box.top]
 
 
-# ------------------------------------------------------------------- methods: a photo's first look in, two points out
+# ------------------------------------------------------------------------------ methods: a case in, two points out
 
 
-def fixed_in_box(look: Look) -> np.ndarray | None:
+def fixed_in_box(case: Case) -> np.ndarray | None:
     """Baseline: fixed fractions of OpenCV's cat box; None where it finds no cat."""
-    box = cat_box(look.d.photo)
+    box = cat_box(case.d.photo)
     return None if box is None else box[:2] + FIXED * box[2]
 
 
-def fixed_in_square(look: Look) -> np.ndarray:
+def fixed_in_square(case: Case) -> np.ndarray:
     """Not a method, a warning: the same two points of every square. On crops cut around the eyes it is hard to beat."""
-    return look.in_photo(CENTRED * len(look.d.picture))
+    return in_photo(case.first, CENTRED * len(case.first.picture))
 
 
-def value_of_photo(look: Look) -> np.ndarray | None:
+def value_of_photo(case: Case) -> np.ndarray | None:
     """Baseline: Chan-Vese on the photo's own V, no channels anywhere; the pair of components that share their rows."""
-    points = whole_square(eyes.value(look.d.picture), None)
-    return None if points is None else look.in_photo(points)
+    points = whole_square(eyes.value(case.first.picture), None)
+    return None if points is None else in_photo(case.first, points)
 
 
-def components_only(look: Look) -> np.ndarray | None:
+def components_only(case: Case) -> np.ndarray | None:
     """Without the layout: surface, Chan-Vese and pairing over the whole square, as the paper has them."""
-    layers = np.concatenate([look.d.residual[None], look.d.channels])
-    s = np.tensordot(np.float32(look.parts.surface), eyes.surface_maps(look.d.channels), 1)
+    d = case.first
+    layers = np.concatenate([d.residual[None], d.channels])
+    s = np.tensordot(np.float32(case.parts.surface), eyes.surface_maps(d.channels), 1)
     energy = np.sqrt(np.square(layers).mean(axis=(1, 2, 3), keepdims=True)) + 1e-6
-    image = eyes.value(np.tensordot(np.float32(look.parts.flat), layers / energy, 1))
+    image = eyes.value(np.tensordot(np.float32(case.parts.flat), layers / energy, 1))
     points = whole_square(image, (s - np.quantile(s, 0.93)).astype(np.float32))
-    return None if points is None else look.in_photo(points)
+    return None if points is None else in_photo(d, points)
+
+
+def one_square(case: Case) -> np.ndarray | None:
+    """Without proposals and without a last look: `segment_eyes` on OpenCV's square."""
+    s = eyes.segment_eyes(case.first, case.parts)
+    return np.array([[e.x, e.y] for e in s.photo_eyes()]) if s.found else None
 
 
 def whole_square(image: np.ndarray, surface: np.ndarray | None) -> np.ndarray | None:
@@ -121,14 +136,12 @@ def cat_box(photo: Photo) -> np.ndarray | None:
     return boxes[np.argmax(weights)][:3] / scale if len(boxes) else None
 
 
-def one_look(change: Callable[[Look], np.ndarray | None]) -> Callable:
-    """`segment_eyes` with one of its steps changed; `change` answers with two points of the band, in IOD."""
+def changed(change: Callable[[Case], np.ndarray | None]) -> Callable:
+    """Our procedure with its last step changed; `change` answers with two points of the band, in IOD."""
 
-    def method(look: Look) -> np.ndarray | None:
-        if look.s.confidence < look.parts.least:
-            return None
-        points = change(look)
-        return None if points is None else look.in_photo(np.stack(look.s.pose.at(*points.T), axis=1))
+    def method(case: Case) -> np.ndarray | None:
+        points = change(case) if case.certain else None
+        return None if points is None else in_photo(case.d, np.stack(case.s.pose.at(*points.T), axis=1))
 
     return method
 
@@ -150,36 +163,47 @@ def of_nearest(mask: np.ndarray) -> np.ndarray | None:
     return np.stack([min(centres, key=lambda c: np.hypot(*(c - p))) for p in places]) if len(centres) else None
 
 
-def of_discs(look: Look) -> np.ndarray | None:
+def of_discs(case: Case) -> np.ndarray | None:
     discs = np.clip(1 - (eyes.NEAREST / eyes.PLACE) ** 2, -2, 1).astype(np.float32)
-    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(look.layers, look.parts), discs))
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(case.layers, case.parts), discs))
 
 
-def of_photo(look: Look) -> np.ndarray | None:
-    picture = eyes.upright(look.d.picture, look.s.pose)[None]
-    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(picture, replace(look.parts, flat=(1.0,))), look.surface))
+def of_photo(case: Case) -> np.ndarray | None:
+    picture = eyes.upright(case.d.picture, case.s.pose)[None]
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(picture, replace(case.parts, flat=(1.0,))), case.surface))
 
 
-def of_channels(look: Look) -> np.ndarray | None:
-    parts = replace(look.parts, flat=look.without_residual)
-    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(look.layers, parts), look.surface))
+def of_channels(case: Case) -> np.ndarray | None:
+    parts = replace(case.parts, flat=case.without_residual)
+    return of_pair(eyes.chan_vese_mask(eyes.segmented_image(case.layers, parts), case.surface))
 
 
+def unshifted(case: Case) -> np.ndarray | None:
+    """The places as the layout alone names them."""
+    if not case.certain:
+        return None
+    _, pose = eye_places.best_place(eye_places.search_maps(case.d.channels), case.parts.template, case.parts.spectra)
+    return in_photo(case.d, pose.points() * len(case.d.picture) / eye_places.GRID)
+
+
+PLACES = np.array([[-0.5, 0], [0.5, 0]])
 METHODS = {
     "baseline: fixed places in OpenCV's cat box": fixed_in_box,
     "baseline: Chan-Vese on V of the photo": value_of_photo,
     "fixed places in the square": fixed_in_square,
     "no layout: components over the whole square": components_only,
-    "no second look": one_look(lambda look: of_pair(look.mask)),
-    "one look, no surface: starts from two discs": one_look(of_discs),
-    "one look, no Chan-Vese: the surface above 0": one_look(lambda look: of_pair(look.surface > 0)),
-    "one look, no R in the image: V of the flattest channels": one_look(of_channels),
-    "one look, no channels in the image: V of the photo": one_look(of_photo),
-    "one look, no test of the pair": one_look(lambda look: of_nearest(look.mask)),
-    "one look, places alone": one_look(lambda look: np.array([[-0.5, 0], [0.5, 0]])),
+    "no proposals: OpenCV's square, looked at once": one_square,
+    "no last look: places of the best square": lambda case: case.best.points if case.certain else None,
+    "no surface: starts from two discs": changed(of_discs),
+    "no Chan-Vese: the surface above 0": changed(lambda case: of_pair(case.surface > 0)),
+    "no R in the image: V of the flattest channels": changed(of_channels),
+    "no layers in the image: V of the photo": changed(of_photo),
+    "no test of the pair": changed(lambda case: of_nearest(case.mask)),
+    "places alone": changed(lambda case: PLACES),
+    "places alone, not shifted": unshifted,
 }
 OURS = "decomp eyes"
-PLOTTED = [OURS, *list(METHODS)[:2], "no second look"]
+PLOTTED = [OURS, *list(METHODS)[:2], "no proposals: OpenCV's square, looked at once"]
 
 
 # -------------------------------------------------------------------------------------------------------------- table
@@ -212,27 +236,28 @@ class Judged:
 
     errors: dict[str, np.ndarray | None]  # of each method's two eyes, in IOD
     confidence: float
-    picture: np.ndarray  # what ours found
+    picture: np.ndarray
     ious: list[float]  # with masks that somebody drew
 
 
-def judge(name: str, masks: Path | None, given: tuple[Marked, EyeParts, tuple[float, ...]]) -> Judged:
+def judge(name: str, masks: Path | None, given: tuple[Marked, EyeParts, tuple]) -> Judged:
     """Every method on one photo."""
     m, parts, without_residual = given
-    model = jobs.model(name)
-    d = model.decompose(photos.load(m.path), "cat")
-    look = Look(d, parts, eyes.segment_eyes(d, parts), without_residual)
-    s = eyes.confirmed(model, d.photo, look.s, parts)
+    model, photo = jobs.model(name), photos.load(m.path)
+    best = eye_finder.best_look(model, photo, parts)
+    s = eye_finder.confirmed(model, photo, best, parts)
+    d = model.decompose(photo, "cat", box=s.box)
+    case = Case(model.decompose(photo, "cat"), best, s, d, parts, without_residual)
     ours = np.array([[e.x, e.y] for e in s.photo_eyes()]) if s.found else None
-    answers = {OURS: ours} | {title: method(look) for title, method in METHODS.items()}
+    answers = {OURS: ours} | {title: method(case) for title, method in METHODS.items()}
     found = {title: None if points is None else errors(points, m) for title, points in answers.items()}
     drawn = {side: masks / f"{m.stem}.{side}.png" for side in ("left", "right")} if masks and s.found else {}
     ious = [iou(mask, path) for mask, path in zip(s.photo_masks(), drawn.values()) if path.is_file()] if drawn else []
-    return Judged(found, s.confidence, picture_of(d.photo, s, m), ious)
+    return Judged(found, s.confidence, picture_of(photo, s, m), ious)
 
 
 def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = None, processes: int = 1) -> str:
-    """Write table.json, table.md, two plots and a sheet for each kind of photo into `out`; returns the table as text.
+    """Write table.json, table.md, plots and a sheet for each kind of photo into `out`; returns the table as text.
 
     Args:
         name: the model.
@@ -248,23 +273,26 @@ def evaluate(name: str, data: Path, out: Path, count: int, masks: Path | None = 
         seen = list(frames(name, everything, processes))
         blocks = folds([m.stem for m in everything], count)
         trained = each(calibrate, [[f for f in seen if f.stem not in block] for block in blocks], processes)
-        by_block = [(block, parts, tuple(told["image without R"])) for block, (parts, told) in zip(blocks, trained)]
-        given = [(m, parts, without) for block, parts, without in by_block for m in everything if m.stem in block]
+        by_block = [(block, parts, tuple(more["image without R"])) for block, (parts, more) in zip(blocks, trained)]
+        given = [(m, parts, flat) for block, parts, flat in by_block for m in everything if m.stem in block]
     else:
         config = jobs.model(name).config
-        without = (0.0,) + (1.0,) * config.branches  # which channels are flattest was not stored: all of them
-        given = [(m, EyeParts.from_dict(config.eyes, config.branches), without) for m in everything]
+        parts = eyes.parts_of(config.eyes, config.branches)
+        given = [(m, parts, (0.0,) + (1.0,) * config.branches) for m in everything]  # without R: all channels
     judging = tqdm(each(functools.partial(judge, name, masks), given, processes), "photos", len(given))
-    judged = {m.path: one for (m, *_), one in zip(given, judging)}
-    found = {kind: [judged[m.path].errors for m in listed] for kind, listed in kinds.items()}
-    table = {kind: {title: row([f[title] for f in of]) for title in [OURS, *METHODS]} for kind, of in found.items()}
+    judged = {m.path: told for (m, *_), told in zip(given, judging)}
+    by_kind = {kind: [judged[m.path] for m in listed] for kind, listed in kinds.items()}
+    table = {
+        kind: {title: row([one.errors[title] for one in of]) for title in [OURS, *METHODS]}
+        for kind, of in by_kind.items()
+    }
     out.mkdir(parents=True, exist_ok=True)
     for kind, listed in kinds.items():
         tiles = [(m.stem, judged[m.path].errors[OURS], judged[m.path].picture) for m in listed]
         sheet(tiles).save(out / f"{kind}.png")
-    eye_plots.within(out / "within.png", found, PLOTTED)
-    answered = [(one.confidence, one.errors[OURS]) for one in judged.values()]
-    eye_plots.confidence(out / "confidence.png", [(c, e.max() < RIGHT) for c, e in answered if e is not None])
+    eye_plots.within(out / "within.png", {kind: [one.errors for one in of] for kind, of in by_kind.items()}, PLOTTED)
+    sure = [(one.confidence, one.errors["places alone"]) for one in judged.values()]
+    eye_plots.confidence(out / "confidence.png", [(c, e.max() < RIGHT) for c, e in sure if e is not None])
     ious = [i for one in judged.values() for i in one.ious]
     more = {"iou": float(np.mean(ious)), "masks": len(ious)} if ious else {}
     text = as_text(table) + (f"\nmean IoU over {len(ious)} masks: {more['iou']:.3f}\n" if ious else "")
@@ -298,7 +326,8 @@ def picture_of(photo: Photo, s: EyeSegmentation, m: Marked) -> np.ndarray:
     from skimage.segmentation import find_boundaries
 
     size = 352, 352
-    left, top, side = eyes.square_around(m.eyes, *photo.pixels.shape[1::-1])
+    box = eye_finder.square_around(m.eyes, *photo.pixels.shape[1::-1])
+    left, top, side = box.left, box.top, box.side
     cut = lambda a: cv2.resize(np.float32(a[top : top + side, left : left + side]), size, interpolation=cv2.INTER_AREA)
     picture = cut(photo.rgb) * 2 - 1
     if s.found:

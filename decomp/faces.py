@@ -81,18 +81,43 @@ def find_face(photo: Photo, kind: str) -> Box:
     if kind == "centre":
         return centre
     framing = FRAMINGS[kind]
-    scale = min(1, DETECT / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    boxes, weights = _detected(photo, framing.cascade, framing.scale, framing.neighbours)
+    if len(boxes) == 0 or max(weights) < framing.certainty:
+        return centre
+    return _framed(boxes[np.argmax(weights)], kind, width, height)
+
+
+def possible_cats(photo: Photo) -> list[Box]:
+    """Where the face of a cat may be, the most certain place first; many of the places are wrong.
+
+    Framed as by `find_face`. Both of OpenCV's cat detectors are asked, and one detection is enough: in 129 of 150 cat
+    photos of 800 pixels the face is among two places a photo on average, against 108 with three that must agree.
+    """
+    height, width = photo.pixels.shape[:2]
+    framing, found = FRAMINGS["cat"], []
+    for cascade in (framing.cascade, "haarcascade_frontalcatface.xml"):
+        boxes, weights = _detected(photo, cascade, framing.scale, 1)
+        found += zip(weights, (_framed(box, "cat", width, height) for box in boxes))
+    return [box for _, box in sorted(found, key=lambda weighed: -weighed[0]) if box.side >= SMALLEST]
+
+
+def _detected(photo: Photo, cascade: str, scale: float, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Left, top, side and side of what a detector finds, in pixels of the photo, (n, 4), and its weights, (n,)."""
+    height, width = photo.pixels.shape[:2]
+    shrunk = min(1, DETECT / max(height, width))
+    size = max(1, round(width * shrunk)), max(1, round(height * shrunk))
     grey = cv2.cvtColor(cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     if grey.dtype == np.uint16:
         grey = (grey // 257).astype(np.uint8)
     with _LOCK:
-        boxes, _, weights = _cascade(framing.cascade).detectMultiScale3(
-            grey, framing.scale, framing.neighbours, outputRejectLevels=True
-        )
-    if len(boxes) == 0 or max(weights) < framing.certainty:
-        return centre
-    x, y, box_side, _ = boxes[np.argmax(weights)] / scale
+        boxes, _, weights = _cascade(cascade).detectMultiScale3(grey, scale, neighbours, outputRejectLevels=True)
+    return np.reshape(boxes, (-1, 4)) / shrunk, np.ravel(weights)
+
+
+def _framed(found: np.ndarray, kind: str, width: int, height: int) -> Box:
+    """The square around a detector's box that lies in the photo as a training photo lay around its face."""
+    framing, short = FRAMINGS[kind], min(width, height)
+    x, y, box_side, _ = found
     side = box_side / framing.side
     left = x + box_side / 2 - framing.x * side
     top = y + box_side / 2 - framing.y * side

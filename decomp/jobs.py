@@ -27,7 +27,7 @@ class Eyes:
     max_pixels: int = photos.MAX_PIXELS
 
     def __call__(self, path: Path, made: Path) -> dict:
-        from .eyes import find_eyes
+        from .eye_finder import find_eyes
 
         photo = photos.load(path, self.max_pixels)
         found = find_eyes(model(self.model), photo)
@@ -56,7 +56,7 @@ def figures(s) -> dict:
 
 def row_of(model, source) -> dict:
     """`figures` of whatever `photos.load` accepts, with the same columns for what is no photo."""
-    from .eyes import find_eyes
+    from .eye_finder import find_eyes
 
     try:
         return figures(find_eyes(model, source))

@@ -10,11 +10,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from decomp import calibrate, evaluate_eyes, export, eye_plots, eyes, jobs
+from decomp import calibrate, evaluate_eyes, export, eye_finder, eye_places, eye_plots, eyes, faces, jobs
 from decomp.cli import app
 from decomp.config import ModelConfig
 from decomp.decomposition import Decomposition
-from decomp.eyes import EyeParts, Pose, segment_eyes
+from decomp.eye_finder import Look, find_eyes
+from decomp.eye_places import Pose
+from decomp.eyes import EyeParts, segment_eyes
 from decomp.faces import Box
 from decomp.photos import Photo
 
@@ -129,7 +131,7 @@ def test_coordinates_of_the_whole_photo(parts):
     for eye, mask, point in zip(s.photo_eyes(), s.photo_masks(), p.points()):
         assert mask.shape == (200, 300)
         y, x = np.argwhere(mask).mean(axis=0) + 0.5
-        assert abs(x - eye.x) < 1 and abs(y - eye.y) < 1
+        assert abs(x - eye.x) < 3 and abs(y - eye.y) < 3
         assert np.hypot(eye.x - (40 + 2 * point[0]), eye.y - (20 + 2 * point[1])) < 5
         assert abs(mask.sum() / eye.area - 1) < 0.1
 
@@ -151,6 +153,7 @@ def test_a_model_that_was_not_calibrated_says_so():
     [
         ({"layout": "AAAA"}, "layout is not 6 x 14 x 7 bytes"),
         ({"layout": 3}, "layout is not"),
+        ({"shift": "AAAA"}, "shift is not 2 x 6 x 9 x 9 bytes"),
         ({"surface": [1.0]}, "surface is not 6 finite numbers"),
         ({"flat": [float("nan")] * 4}, "flat is not 4 finite numbers"),
         ({"least": True}, "least is not a finite number"),
@@ -172,60 +175,105 @@ def test_writing_keeps_the_rest_of_the_config(parts, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
-PHOTO = Photo(np.zeros((200, 300, 3), np.uint8))
+PHOTO = Photo(np.zeros((200, 300, 3), np.uint8))  # in which no detector finds a cat
+TRUE = Pose(150, 100, 48, 0.1)  # pixels of the photo
 
 
 class Looker:
-    """Stands in for a model: at each look the eyes lie at the next pose, in pixels of the photo."""
+    """Stands in for a model: in each square the eyes lie where `seen(box)` says, in pixels of the photo."""
 
-    def __init__(self, parts: EyeParts, *poses: Pose):
-        self.parts, self.poses, self.boxes = parts, list(poses), []
-        self.config = ModelConfig(branches=3, size=SIDE)
+    def __init__(self, parts: EyeParts, seen=lambda box: TRUE):
+        self.parts, self.seen, self.boxes = parts, seen, []
+        self.config = ModelConfig(branches=3, size=SIDE, eyes=asdict(parts))
 
-    def decompose(self, photo, domain, box=None):
+    def decompose(self, photo, domain, box):
         self.boxes.append(box)
-        left, top, side = box or (40, 20, 128)
-        p, scale = self.poses[len(self.boxes) - 1], SIDE / side
-        drawn = face(Pose((p.x - left) * scale, (p.y - top) * scale, p.iod * scale, p.tilt), 3)
-        return with_parts(drawn, self.parts, photo=photo, box=Box(left, top, side, "given"))
+        p, scale = self.seen(box), SIDE / box.side
+        drawn = face(Pose((p.x - box.left) * scale, (p.y - box.top) * scale, p.iod * scale, p.tilt), 3)
+        return with_parts(drawn, self.parts, photo=photo, box=box)
 
 
-def unsure(parts: EyeParts) -> EyeParts:
-    """Every confidence is 1/2: reported, but never sure."""
-    return replace(parts, certainty=(0.0, 0.0), least=0.4)
+def confident(parts: EyeParts, confidence: float, least: float = 0.1) -> EyeParts:
+    """Whatever is seen has this confidence."""
+    return replace(parts, certainty=(0.0, float(np.log(confidence / (1 - confidence)))), least=least)
 
 
-def test_a_sure_look_is_enough(parts):
-    model = Looker(replace(parts, certainty=(0.0, 5.0)), Pose(104, 80, 48, 0))
-    assert eyes.find_eyes(model, PHOTO).found and model.boxes == [None]
+def centres(s) -> np.ndarray:
+    return np.array([[e.x, e.y] for e in s.photo_eyes()])
 
 
-def test_an_unsure_look_needs_a_second_that_agrees(parts):
-    first = Pose(104, 80, 48, 0)
-    for second, agree in ((first, True), (first._replace(x=104 + 0.3 * 48), False)):
-        model = Looker(unsure(parts), first, second)
-        s = eyes.find_eyes(model, PHOTO)
-        assert model.boxes[0] is None and len(model.boxes) == 2
-        assert np.abs(np.subtract(model.boxes[1], eyes.square_around(first.points(), 300, 200))).max() < 10
+def test_places_that_two_squares_see_surely_are_enough(parts):
+    model = Looker(confident(parts, 0.9))
+    s = find_eyes(model, PHOTO)
+    assert s.found and calibrate.distance(centres(s), TRUE.points()) < 0.1
+    middle, first_of_all, last = model.boxes
+    assert middle.side == first_of_all.side == 200
+    assert np.abs(np.subtract((last.left, last.top, last.side), (83, 40, 133))).max() < 8
+
+
+def test_an_unsure_photo_is_searched_all_over(parts):
+    model = Looker(confident(parts, 0.1, least=0.05))
+    find_eyes(model, PHOTO)
+    assert model.boxes[1:-1] == list(eye_finder.everywhere(PHOTO))
+
+
+def test_squares_cover_the_photo():
+    for height, width in ((200, 300), (33, 400), (500, 90), (64, 64)):
+        covered = np.zeros((height, width), int)
+        for box in eye_finder.everywhere(Photo(np.zeros((height, width, 3), np.uint8))):
+            assert 0 <= box.left <= width - box.side and 0 <= box.top <= height - box.side
+            covered[box.top : box.top + box.side, box.left : box.left + box.side] += 1
+        assert covered.min() >= 1
+
+
+def test_agreement_counts_for_more_than_one_sure_look():
+    nostrils, pair = np.array([[90.0, 90], [100, 90]]), np.array([[70.0, 60], [120, 62]])
+    weight, best = eye_finder.supported([Look(0.9, nostrils), Look(0.5, pair), Look(0.6, pair + 3)])
+    assert weight == pytest.approx(1.1) and best.confidence == 0.6
+
+
+def test_the_last_look_must_agree(parts):
+    for off, agree in ((0, True), (0.5, False)):
+        aside = TRUE._replace(x=TRUE.x + off * TRUE.iod)
+        s = find_eyes(Looker(confident(parts, 0.8), lambda box: TRUE if box.side == 200 else aside), PHOTO)
         assert s.found == agree
-        if agree:
-            centres = np.array([[e.x, e.y] for e in s.photo_eyes()])
-            assert calibrate.distance(centres, first.points()) < 0.1
-        else:
+        if not agree:
             assert s.reason == "two looks at the photo do not agree" and s.eyes == () and s.left is None
 
 
 def test_a_photo_of_one_pixel_has_no_eyes(parts):
-    model = Looker(unsure(parts), Pose(104, 80, 48, 0))
-    s = eyes.find_eyes(model, Photo(np.zeros((1, 1, 3), np.uint8)))
-    assert s.reason == "the photo is smaller than 32 pixels" and s.eyes == () and len(model.boxes) == 1
+    model = Looker(parts)
+    s = find_eyes(model, Photo(np.zeros((1, 1, 3), np.uint8)))
+    assert s.reason == "the photo is smaller than 32 pixels" and s.eyes == () and model.boxes == []
+
+
+def test_possible_cats_are_squares_of_the_photo_that_hold_the_surest_one(cat):
+    """Chelsea is half turned: only one detection, which is not enough for `find_face`."""
+    boxes = faces.possible_cats(Photo(cat))
+    assert boxes and faces.find_face(Photo(cat), "cat").found == "centre"
+    assert all(0 <= b.left <= 451 - b.side and 0 <= b.top <= 300 - b.side for b in boxes)
+    assert faces.possible_cats(PHOTO) == []
+
+
+def test_a_place_beside_the_eyes_is_moved_to_them(parts):
+    rng = np.random.default_rng(5)
+    before, after = [], []
+    for i in range(300, 310):
+        p = pose(rng)
+        m = eye_places.search_maps(face(p, i).channels)
+        true = Pose(p.x, p.y, p.iod, p.tilt)
+        aside = calibrate.beside(true, 1, (0.06, 0.06, 0.03, 0.03), rng)[0]
+        before.append(calibrate.distance(aside.points(), true.points()))
+        after.append(calibrate.distance(eye_places.shifted(m, parts.shifts, aside).points(), true.points()))
+    assert np.mean(after) < 0.6 * np.mean(before)
 
 
 def test_every_row_has_the_same_columns(parts, cat):
-    sure = replace(parts, certainty=(0.0, 5.0))
-    found = jobs.row_of(Looker(sure, Pose(104, 80, 48, 0)), np.zeros((200, 300, 3), np.uint8))
-    assert found["eyes"] == 2 and abs(found["left_x"] - 80) < 5 and found["right_major"] >= found["right_minor"] > 0
-    none = jobs.row_of(Looker(replace(parts, certainty=(0.0, -5.0), least=1.0), *[Pose(104, 80, 48, 0)] * 2), cat)
+    found = jobs.row_of(Looker(confident(parts, 0.9)), PHOTO.pixels)
+    left = TRUE.points()[0]
+    assert found["eyes"] == 2 and np.hypot(found["left_x"] - left[0], found["left_y"] - left[1]) < 5
+    assert found["right_major"] >= found["right_minor"] > 0
+    none = jobs.row_of(Looker(confident(parts, 0.1, least=1.0)), PHOTO.pixels)
     broken = jobs.row_of(None, b"no photo")
     assert list(found) == list(none) == list(broken) and "is not a photo" in broken["why"]
     assert none["eyes"] == broken["eyes"] == 0 and none["left_x"] is broken["left_x"] is None
@@ -246,17 +294,19 @@ def test_a_row_counts_all_photos_and_refusals():
 def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
     p = Pose(32, 30, 24, 0)
     d = with_parts(face(p, 3), parts, photo=Photo(np.zeros((200, 300, 3), np.uint8)), box=Box(40, 20, 128, "given"))
-    look, true = evaluate_eyes.Look(d, parts, segment_eyes(d), (0.0, 1.0, 1.0, 0.0)), p.points() * 2 + [40, 20]
+    true = p.points() * 2 + [40, 20]
+    case = evaluate_eyes.Case(d, Look(0.9, true), segment_eyes(d), d, parts, (0.0, 1.0, 1.0, 0.0))
     errors = {}
     for name, method in evaluate_eyes.METHODS.items():
-        points = method(look)
+        points = method(case)
         errors[name] = None if points is None else calibrate.distance(points, true)
     assert errors.pop("baseline: fixed places in OpenCV's cat box") is None  # nothing to see in a black photo
     assert errors.pop("fixed places in the square") == pytest.approx(0.15, abs=0.1)
-    for name in ("no second look", "one look, places alone", "one look, no test of the pair"):
+    for name in ("places alone", "no test of the pair", "no proposals: OpenCV's square, looked at once"):
         assert errors[name] < 0.1, name
-    refused = replace(look, parts=replace(parts, least=1.0))
-    assert evaluate_eyes.METHODS["no second look"](refused) is None
+    refused = replace(case, parts=replace(parts, least=1.0))
+    for name in ("places alone", "no last look: places of the best square", "no Chan-Vese: the surface above 0"):
+        assert evaluate_eyes.METHODS[name](refused) is None, name
 
 
 def test_plots(tmp_path):
@@ -305,10 +355,11 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     made = calibrate.frames(str(tmp_path / "model"), calibrate.marked(tmp_path, "crops"))
     assert next(made).pose.iod == pytest.approx(np.hypot(90, 10) * 64 / 300, rel=1.0)
     branches = toy.config.branches
-    half = np.zeros((2 * branches, eyes.LAYOUT, eyes.LAYOUT // 2), np.int8)
+    half = np.zeros((2 * branches, eye_places.LAYOUT, eye_places.LAYOUT // 2), np.int8)
     half[0, 5, 3] = 100
     layout, ones = base64.b64encode(half.tobytes()).decode(), (1,) * 2 * branches
-    blank = EyeParts(layout, 0.01, 0, ones, ones[: branches + 1], (0, 0), 0)
+    still = base64.b64encode(bytes(2 * 2 * branches * eye_places.SHIFT**2)).decode()
+    blank = EyeParts(layout, 0.01, still, 1, 0, ones, ones[: branches + 1], (0, 0), 0)
     calibrate.write(tmp_path / "model", blank)
     jobs.model.cache_clear()  # as a second call of the command would start without it
     result = call()

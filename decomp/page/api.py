@@ -12,7 +12,6 @@ import gradio as gr
 from .. import presets
 from ..decomposition import OTHER_LAYERS
 from ..export import contact_sheet, describe
-from ..eyes import segment_eyes
 from . import eyes as tab_eyes
 from . import sweep, takeaway, textures
 from .pictures import place, stored
@@ -123,7 +122,7 @@ def endpoints(page) -> None:
             found or the reason why not, confidence, and each eye's centre, area and axes in pixels of the photo (JSON)
         """
         visit = visit_of(photo, model, domain, size, box)
-        found = segment_eyes(visit.whole())
+        found = tab_eyes.found_in(page.models[visit.model], visit)
         marked = stored(tab_eyes.contour(visit, found), "eyes.png")
         return marked, tab_eyes.written(visit, found) if found.found else None, tab_eyes.facts(found)
 

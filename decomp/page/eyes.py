@@ -9,6 +9,10 @@ import cv2
 import gradio as gr
 import numpy as np
 
+from .. import faces
+from ..decomposer import Decomposer
+from ..decomposition import to_bytes
+from ..eye_finder import find_eyes
 from ..eyes import EyeSegmentation, resized, segment_eyes
 from .pictures import figure, figures, place, png
 from .visit import Visit
@@ -31,7 +35,7 @@ def tab(page) -> None:
 
     def look(visit: Visit):
         try:
-            eyes = segment_eyes(visit.whole())
+            eyes = found_in(page.models[visit.model], visit)
         except ValueError as error:  # weights that were never calibrated
             return f'<p class="says">{html.escape(str(error))}</p>', gr.update(visible=False), None, None, ""
         path = written(visit, eyes) if eyes.found else None
@@ -42,10 +46,20 @@ def tab(page) -> None:
     page.after_decomposing([says, shown], lambda visit: ["", gr.update(visible=False)])
 
 
+def found_in(model: Decomposer, visit: Visit) -> EyeSegmentation:
+    """The eyes in the whole photo; in the square alone where the visitor marked it."""
+    return segment_eyes(visit.whole()) if visit.own.box.found == "given" else find_eyes(model, visit.photo)
+
+
+def view(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
+    """The square in which the eyes were looked for, as large as the face is shown, (V, V, 3) uint8."""
+    return to_bytes(faces.crop(visit.photo, eyes.box, len(visit.view))) if eyes.box else visit.view
+
+
 def annotated(visit: Visit, eyes: EyeSegmentation) -> tuple[np.ndarray, list]:
     """The face and its masks, as `gr.AnnotatedImage` takes them."""
     masks = [eyes.left, eyes.right] if eyes.found else []
-    return visit.view, [(resized(mask, len(visit.view)), name) for mask, name in zip(masks, COLOURS)]
+    return view(visit, eyes), [(resized(mask, len(visit.view)), name) for mask, name in zip(masks, COLOURS)]
 
 
 def sentence(eyes: EyeSegmentation) -> str:
@@ -75,7 +89,7 @@ def seen(visit: Visit, eyes: EyeSegmentation) -> str:
 
 def contour(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
     """The face with the outline of each eye, (V, V, 3) uint8."""
-    drawn = visit.view.copy()
+    drawn = view(visit, eyes)
     for mask, colour in zip((eyes.left, eyes.right) if eyes.found else (), COLOURS.values()):
         outline, _ = cv2.findContours(resized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -14,15 +14,15 @@ from pathlib import Path
 import cv2
 import torch
 
-from decomp import batch, decomposer, eyes, jobs, photos
+from decomp import batch, eye_finder, eyes, faces, jobs, photos
 from decomp.generator import BranchedGenerator
 
 COUNT = 60
 PARTS = {  # what is timed; none of these is called by another one
     "files": [(photos, "load"), (jobs, "overlay")],
     "network": [(BranchedGenerator, "forward")],
-    "search for the face": [(decomposer, "find_face")],
-    "search for the places": [(eyes, "search_maps"), (eyes, "best_place")],
+    "detectors": [(faces, "_detected")],
+    "search for the places": [(eye_finder, "place"), (eyes, "place")],
     "Chan-Vese": [(eyes, "chan_vese_mask")],
 }
 
