@@ -9,6 +9,7 @@ from torch import Tensor
 from ..dataset import Photos
 from ..decomposer import Decomposer, load
 from . import measures
+from .classification import hessian_claims
 from .findings import Claim, Findings, write
 from .hessian import block_norms, diagonal_share, hessian, varied
 from .plots import from_zero, heat, panels
@@ -77,13 +78,7 @@ def run(name: str, data: Path, out: Path, count: int = 20) -> Findings:
             f"mean |cosine| of active channels {end['correlation']:.2f}, as initialised {start['correlation']:.2f}",
             end["correlation"] < 0.15,
         ),
-        Claim(
-            "At convergence the Hessian is block diagonal.",
-            "section 5",
-            f"share of its norm inside the diagonal blocks {start['diagonal_share']:.2f} as initialised, "
-            f"{end['diagonal_share']:.2f} as trained (squared error, by {LAYER})",
-            end["diagonal_share"] > 0.9 and end["diagonal_share"] > start["diagonal_share"],
-        ),
+        *hessian_claims(start["diagonal_share"], end["diagonal_share"], f" (squared error, by {LAYER})"),
     ]
     cosine, cosine_axes = panels(2)
     blocks, block_axes = panels(2)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..measures import ACTIVE
@@ -50,6 +51,7 @@ def active(numbers: dict, branched: list[str]) -> Figure:
     for a, name in zip(axes, branched):
         norms = np.sort(numbers[name]["norms"])[::-1]
         a.bar(np.arange(len(norms)) + 1, norms, color=np.where(norms >= ACTIVE * norms[0], "#2a6f97", "#c9c9c9"))
+        a.xaxis.set_major_locator(MaxNLocator(integer=True))
         a.axhline(ACTIVE * norms[0], color="#a33a00", linewidth=1)
         a.set(title=f"M = {name}: {numbers[name]['active']} active", xlabel="branch", ylim=(0, None))
     axes[0].set_ylabel("response norm")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def panels(count: int, width: float = 4.2, height: float = 3.4) -> tuple[Figure, Sequence[Axes]]:
@@ -23,6 +24,8 @@ def heat(axes: Axes, matrix: np.ndarray, title: str, low: float, high: float, **
     colours = "RdBu_r" if low < 0 else "magma"
     image = axes.imshow(matrix, cmap=colours, vmin=low, vmax=high, aspect="auto", extent=extent)
     axes.figure.colorbar(image, ax=axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title=title, **labels)
 
 
