@@ -267,6 +267,13 @@ def test_the_experiment_from_data_to_page(tiny, tmp_path, monkeypatch):
     assert told.claims[0].text in page and "http://" not in page and "https://" not in page
 
 
+@pytest.mark.parametrize("name", ["cifar-cpu", "cifar-gpu"])
+def test_bundled_experiments_name_networks_that_can_be_built(name):
+    experiment = classification.configured(name)
+    assert experiment.shown in experiment.networks
+    assert all(classifier.build(network, experiment.schedule.stride) for network in experiment.networks)
+
+
 def test_wrong_calls_end_with_one_sentence(tiny, tmp_path):
     cli = CliRunner()
     for args, words in [

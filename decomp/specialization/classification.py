@@ -35,7 +35,7 @@ class Experiment:
 
 def configured(name: str) -> Experiment:
     """A bundled configuration ("cifar-cpu", "cifar-gpu") or the path of a TOML file. Raises: ValueError."""
-    bundled = resources.files("decomp") / "configs" / "lab" / f"{name}.toml"
+    bundled = resources.files("decomp.specialization") / "configs" / f"{name}.toml"
     path = bundled if bundled.is_file() else Path(name)
     if not path.is_file():
         raise ValueError(f"{name} is no configuration; accepted: cifar-cpu, cifar-gpu or the path of a TOML file")
