@@ -126,14 +126,9 @@ def whole_square(image: np.ndarray, surface: np.ndarray | None) -> np.ndarray | 
 
 def cat_box(photo: Photo) -> np.ndarray | None:
     """Left, top and side of OpenCV's own cat box, before `find_face` frames it."""
-    scale = min(1, faces.DETECT / max(photo.pixels.shape[:2]))
-    size = [round(n * scale) for n in photo.pixels.shape[1::-1]]
-    grey = cv2.cvtColor(cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     framing = faces.FRAMINGS["cat"]
-    boxes, _, weights = faces._cascade(framing.cascade).detectMultiScale3(
-        grey, framing.scale, framing.neighbours, outputRejectLevels=True
-    )
-    return boxes[np.argmax(weights)][:3] / scale if len(boxes) else None
+    boxes, weights = faces.detected(photo, framing.cascade, framing.scale, framing.neighbours)
+    return boxes[np.argmax(weights)][:3] if len(boxes) else None
 
 
 def changed(change: Callable[[Case], np.ndarray | None]) -> Callable:

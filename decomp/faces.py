@@ -81,7 +81,7 @@ def find_face(photo: Photo, kind: str) -> Box:
     if kind == "centre":
         return centre
     framing = FRAMINGS[kind]
-    boxes, weights = _detected(photo, framing.cascade, framing.scale, framing.neighbours)
+    boxes, weights = detected(photo, framing.cascade, framing.scale, framing.neighbours)
     if len(boxes) == 0 or max(weights) < framing.certainty:
         return centre
     return _framed(boxes[np.argmax(weights)], kind, width, height)
@@ -96,12 +96,12 @@ def possible_cats(photo: Photo) -> list[Box]:
     height, width = photo.pixels.shape[:2]
     framing, found = FRAMINGS["cat"], []
     for cascade in (framing.cascade, "haarcascade_frontalcatface.xml"):
-        boxes, weights = _detected(photo, cascade, framing.scale, 1)
+        boxes, weights = detected(photo, cascade, framing.scale, 1)
         found += zip(weights, (_framed(box, "cat", width, height) for box in boxes))
     return [box for _, box in sorted(found, key=lambda weighed: -weighed[0]) if box.side >= SMALLEST]
 
 
-def _detected(photo: Photo, cascade: str, scale: float, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+def detected(photo: Photo, cascade: str, scale: float, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
     """Left, top, side and side of what a detector finds, in pixels of the photo, (n, 4), and its weights, (n,)."""
     height, width = photo.pixels.shape[:2]
     shrunk = min(1, DETECT / max(height, width))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..photos import atomic
 from .cifar import Images
-from .classifier import augmented, normalised
+from .classifier import augmented, decayed, normalised
 
 
 class SmallAlexNet(nn.Module):
@@ -84,9 +84,7 @@ def fit(branches: int, data: Images, schedule: Schedule, path: Path) -> tuple[Sm
             raise ValueError(f"{path} was trained with {before}, not {made_by}; give another folder")
         load_model(model, path)
         return model.eval(), seconds
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain}]
+    groups = decayed(model, schedule.weight_decay)
     optimizer = torch.optim.SGD(groups, schedule.lr, momentum=0.9)
     steps = max(20, schedule.images // schedule.batch)  # fewer are no cycle
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.lr, steps, pct_start=0.1)
@@ -104,13 +102,3 @@ def fit(branches: int, data: Images, schedule: Schedule, path: Path) -> tuple[Sm
     with atomic(path) as temporary:
         save_model(model, str(temporary), metadata=made_by | {"seconds": str(seconds)})
     return model.eval(), seconds
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, data: Images, batch: int = 500) -> float:
-    """Share of the images whose class has the largest logit."""
-    right = [
-        (model(normalised(pixels)).argmax(dim=1) == labels).sum()
-        for pixels, labels in zip(data.pixels.split(batch), data.labels.split(batch))
-    ]
-    return float(sum(right)) / len(data.labels)

@@ -83,9 +83,7 @@ def fit(name: str, data: Images, schedule: Schedule, folder: Path, device: torch
         return model.eval(), _total(state["seconds"], schedule)
     count = min(schedule.train, len(data.labels))
     steps = count // schedule.batch
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain}]
+    groups = decayed(model, schedule.weight_decay)
     optimizer = torch.optim.SGD(groups, schedule.lr, momentum=0.9, nesterov=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.lr, schedule.epochs * steps, pct_start=0.2)
     epoch, seconds = 0, []
@@ -110,6 +108,13 @@ def fit(name: str, data: Images, schedule: Schedule, folder: Path, device: torch
     with atomic(done) as temporary:
         save_model(model, temporary)
     return model.eval(), _total(seconds, schedule)
+
+
+def decayed(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameters for an optimizer: weights decay, biases and normalisations do not."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": weights, "weight_decay": weight_decay}, {"params": others}]
 
 
 def _total(seconds: list[float], schedule: Schedule) -> float:

@@ -21,6 +21,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from . import alexnet, cifar
+from .classifier import accuracy, outputs
 from .findings import Claim, Findings, write
 
 COLOUR = 0.5  # a colour filter has more than this share of its energy outside the grey axis
@@ -173,7 +174,7 @@ def run(data: Path, out: Path, images: int = 150_000, seeds: int = 5) -> Finding
         network, seconds = alexnet.fit(branches, train, alexnet.Schedule(images=images, seed=seed), path)
         spent += seconds
         networks[path.stem] = layers_of(network.first, network.second)
-        accuracies[path.stem] = alexnet.accuracy(network, test)
+        accuracies[path.stem] = accuracy(outputs(network, test), test.labels)
     began = time.monotonic()
     measured = {name: figures_of(layers) for name, layers in networks.items()}
     branched = {name: f for name, f in measured.items() if "p_split" in f}

@@ -21,7 +21,7 @@ COUNT = 60
 PARTS = {  # what is timed; none of these is called by another one
     "files": [(photos, "load"), (jobs, "overlay")],
     "network": [(BranchedGenerator, "forward")],
-    "detectors": [(faces, "_detected")],
+    "detectors": [(faces, "detected")],
     "search for the places": [(eye_finder, "place"), (eyes, "place")],
     "Chan-Vese": [(eyes, "chan_vese_mask")],
 }
