@@ -12,7 +12,7 @@ _HOMES = {
     "Decomposition": "decomposition",
     "ModelConfig": "config",
     "BranchedGenerator": "generator",
-    "Discriminator": "discriminator",
+    "Discriminator": "training.critics.discriminator",
     "PerturbChannels": "augment",
     "Photo": "photos",
     "PhotoError": "photos",

@@ -37,9 +37,13 @@ class PerturbChannels(v2.Transform):
 
     def make_params(self, flat_inputs: list) -> dict:
         photos = [t for t in flat_inputs if isinstance(t, tv_tensors.Image)]
-        photos += [t for t in flat_inputs if type(t) is Tensor]  # torchvision's rule: the first plain tensor is the image
+        photos += [
+            t for t in flat_inputs if type(t) is Tensor
+        ]  # torchvision's rule: the first plain tensor is the image
         if not photos or not photos[0].is_floating_point() or photos[0].shape[-3] != 3:
-            raise TypeError("PerturbChannels needs a photo as a float tensor (..., 3, H, W) in [0, 1]; use v2.ToDtype first")
+            raise TypeError(
+                "PerturbChannels needs a photo as a float tensor (..., 3, H, W) in [0, 1]; use v2.ToDtype first"
+            )
         shape = (photos[0][..., 0, 0, 0].numel(), self.decomposer.config.branches)
         return {"change": self.spread * torch.randn(shape, device=photos[0].device)}
 

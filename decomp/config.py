@@ -1,6 +1,6 @@
 """The numbers that define one branched model, stored as `config.json` beside its weights."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 FACES = ("cat", "human", "centre")
@@ -34,15 +34,12 @@ class ModelConfig:
     sigma: float = 2.0  # s, the Gaussian's standard deviation in pixels
     dt: float = 1.0  # time step of the diffusion
     face: tuple[str, ...] = ()  # per class, how its face is found: "cat", "human" or "centre"; () is all "centre"
-    roles: tuple[dict, ...] = ()  # per channel: its name and the figures it was named by, see roles.py
-    eyes: dict = field(default_factory=dict)  # which layers find a cat's eyes, see eyes.py; empty: not calibrated
 
     def __post_init__(self):
         """Check everything: a config may come from a hub."""
-        for name in ("domains", "roles"):
-            if not isinstance(getattr(self, name), (list, tuple)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; a list is needed")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.domains, (list, tuple)):
+            raise ValueError(f"domains is {self.domains!r}; a list is needed")
+        object.__setattr__(self, "domains", tuple(self.domains))
         if not self.domains or not all(isinstance(d, str) and d for d in self.domains):
             raise ValueError(f"domains is {self.domains}; at least one class name is needed")
         object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
@@ -54,17 +51,9 @@ class ModelConfig:
             value = getattr(self, name)
             whole = isinstance(getattr(type(self), name), int)
             if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; accepted: {'a whole number' if whole else 'a number'} {low} to {high}")
-        names = [role.get("name") if isinstance(role, dict) else None for role in self.roles]
-        taken = {"residual", "unexplained", *names}
-        if names and (len(names) != self.branches or len(taken) != self.branches + 2):
-            raise ValueError(f"roles are named {names}; {self.branches} different names are needed, one for each branch")
-        if any(not isinstance(name, str) or name.isdecimal() for name in names):
-            raise ValueError(f"roles are named {names}; a name is text and not a number")
-        if self.eyes != {}:
-            from .eyes import EyeParts
-
-            EyeParts.from_dict(self.eyes, self.branches)
+                raise ValueError(
+                    f"{name} is {value!r}; accepted: {'a whole number' if whole else 'a number'} {low} to {high}"
+                )
 
     @property
     def stride(self) -> int:
@@ -76,7 +65,11 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelConfig":
-        """Build from `to_dict()`'s output; unknown keys raise a ValueError that names them."""
+        """Build from `to_dict()`'s output; unknown keys raise a ValueError that names them.
+
+        Models saved before 2026-11-21 hold what is now in `channels.json` as well; it is left out.
+        """
+        values = {key: value for key, value in values.items() if key not in ("roles", "eyes")}
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown model settings {sorted(unknown)}; accepted: {[f.name for f in fields(cls)]}")

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .faces import Box, paste
-from .measures import ACTIVE
+from .metrics import ACTIVE
 from .photos import Photo
 
 Picture = np.ndarray  # float32 (H, W, 3), RGB
@@ -50,7 +50,7 @@ def channel_index(names: Sequence[str], channel: int | str) -> int:
     Raises:
         ValueError: there is none; the message lists the channels.
     """
-    if isinstance(channel, Integral) or isinstance(channel, str) and channel.isdecimal():
+    if isinstance(channel, Integral) or (isinstance(channel, str) and channel.isdecimal()):
         if 1 <= int(channel) <= len(names):
             return int(channel) - 1
     elif channel in names:
@@ -90,13 +90,15 @@ class Decomposition:
     phi: np.ndarray | None = None  # what each branch was fed, (M, H, W, 3), on request
     photo: Photo | None = None  # the whole photo ...
     box: Box | None = None  # ... and where in it `picture` lies
-    eyes: dict = field(default_factory=dict)  # `ModelConfig.eyes`, for `eyes.segment_eyes`
+    eyes: dict = field(default_factory=dict)  # `ChannelFacts.eyes`, for `segment_eyes`
 
     def __repr__(self) -> str:
         h, w, _ = self.picture.shape
-        return f"<Decomposition of a {self.domain}, {w} x {h} pixels: " + "; ".join(
-            f"{c.index} {c.name} {c.energy:.3f}" for c in self.info
-        ) + ">"
+        return (
+            f"<Decomposition of a {self.domain}, {w} x {h} pixels: "
+            + "; ".join(f"{c.index} {c.name} {c.energy:.3f}" for c in self.info)
+            + ">"
+        )
 
     @cached_property
     def regenerated(self) -> Picture:

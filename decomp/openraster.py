@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from . import photos
 from .decomposition import Decomposition, to_bytes
 from .faces import fade
+from .files import atomic
 
 LONGEST = 2048  # pixels, the longest side of the canvas; a larger photo is reduced
 THUMBNAIL = 256  # pixels
@@ -100,20 +100,24 @@ def _write(path: str | PathLike, canvas: np.ndarray, layers: list[tuple]) -> Non
     height, width = canvas.shape[:2]
     image = ElementTree.Element("image", version="0.0.3", w=str(width), h=str(height), xres="72", yres="72")
     stack = ElementTree.SubElement(image, "stack")
-    with photos.atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
         file.writestr("mimetype", "image/openraster")  # must come first and uncompressed
         for k, (name, pixels, operator, x, y) in reversed(list(enumerate(layers))):  # topmost first
             source = f"data/layer{k:02d}.png"
             file.writestr(source, _png(pixels))
-            ElementTree.SubElement(stack, "layer", {
-                "name": NOT_XML.sub("?", name),  # names come from the weights' config
-                "src": source,
-                "x": str(x),
-                "y": str(y),
-                "opacity": "1.0",
-                "visibility": "visible",
-                "composite-op": operator,
-            })
+            ElementTree.SubElement(
+                stack,
+                "layer",
+                {
+                    "name": NOT_XML.sub("?", name),  # names come from the weights' config
+                    "src": source,
+                    "x": str(x),
+                    "y": str(y),
+                    "opacity": "1.0",
+                    "visibility": "visible",
+                    "composite-op": operator,
+                },
+            )
         thumbnail = Image.fromarray(canvas)
         thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
         data = io.BytesIO()

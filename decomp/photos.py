@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import struct
-import uuid
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from .files import atomic
 
 MAX_PIXELS = 40_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -168,7 +169,7 @@ def _from_file(file: BinaryIO, name: str, max_pixels: int) -> Photo:
 
 
 def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Photo:
-    if array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] not in (3, 4):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise PhotoError(f"{name}: has shape {array.shape}; accepted: (H, W), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
     if np.issubdtype(array.dtype, np.floating):
@@ -266,7 +267,7 @@ def _read_exif(image: Image.Image) -> tuple[bytes | None, int]:
         orientation = exif.get(ORIENTATION, 1)
         orientation = orientation if isinstance(orientation, int) else 1
         for tag in list(exif):
-            if tag == ORIENTATION or image.format == "TIFF" and tag not in DESCRIPTIVE:
+            if tag == ORIENTATION or (image.format == "TIFF" and tag not in DESCRIPTIVE):
                 del exif[tag]
         return (exif.tobytes() if len(exif) else None), orientation
     return None, orientation
@@ -366,22 +367,6 @@ def _encode_tiff(array: np.ndarray, exif: bytes | None, icc: bytes | None) -> by
     ifd.save(file)
     file.write(b"".join(data))
     return file.getvalue()
-
-
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it onto `path` at the end, delete it on any error.
-
-    The folder is made where it does not exist. The temporary name starts with a dot and keeps the suffix.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def find(folder: str | os.PathLike) -> list[Path]:

@@ -1,10 +1,10 @@
-"""Presets that mean something for the loaded weights: rules over the measured roles (roles.py), never channel numbers.
+"""Presets that mean something for the loaded weights: rules over the measured roles (evaluation/roles.py), never channel numbers.
 
 Every training run orders and divides its channels anew. A rule says which measured properties a channel must have; a
 preset that finds no such channel in a model is not offered.
 """
 
-from .config import ModelConfig
+from .decomposer import Decomposer
 
 COLOURED = 0.75  # share of the energy along grey below which a channel carries colour
 WARM = ("red", "orange", "yellow")
@@ -13,9 +13,9 @@ WARM = ("red", "orange", "yellow")
 class _Traits:
     """The active channels of a model by what was measured of them; each answer is a list of numbers 1 .. M."""
 
-    def __init__(self, config: ModelConfig):
-        self.roles = {k: role for k, role in enumerate(config.roles, start=1) if role.get("active", True)}
-        self.size = config.size
+    def __init__(self, model: Decomposer):
+        self.roles = {k: role for k, role in enumerate(model.facts.roles, start=1) if role.get("active", True)}
+        self.size = model.config.size
 
     def where(self, test) -> list[int]:
         return [k for k, role in self.roles.items() if test(role)]
@@ -35,18 +35,18 @@ class _Traits:
         return sorted(sorted((k for k in self.roles if energy(k) > 1.5), key=energy, reverse=True)[:2])
 
 
-def strengths(config: ModelConfig) -> dict[str, dict[int | str, float]]:
+def strengths(model: Decomposer) -> dict[str, dict[int | str, float]]:
     """Presets for `Decomposition.recompose`, by name; layers that are not named stay at 1.
 
     Example:
         >>> import decomp
-        >>> "Cartoon" in strengths(decomp.load("animals").config)
+        >>> "Cartoon" in strengths(decomp.load("animals"))
         True
     """
-    t = _Traits(config)
+    t = _Traits(model)
     if not t.roles:
         return {}
-    human = "human" in config.face
+    human = "human" in model.config.face
     texture = "skin" if human else "fur"
     finest = min(map(t.period, t.roles.values()))
     fine = t.where(lambda r: t.period(r) < max(0.08, 1.1 * finest) and r["lightness"] >= 0.5)
@@ -64,7 +64,7 @@ def strengths(config: ModelConfig) -> dict[str, dict[int | str, float]]:
         ("Deeper contours", dark, 2.0, {}),
         ("Relight", soft_light, 3.0, {}),
         ("Dim the light", bright, 0.2, {}),
-        ("Cartoon", dark or strokes, 2.2, {k: 0.0 for k in fine} | {k: 2.5 for k in colour} | {"unexplained": 0.0}),
+        ("Cartoon", dark or strokes, 2.2, dict.fromkeys(fine, 0.0) | dict.fromkeys(colour, 2.5) | {"unexplained": 0.0}),
         ("Warmer", warm, 3.0, {}),
         ("Cooler", warm, -1.5, {}),
         ("Brighter eyes", [k for k in eyes if k in bright] or eyes, 1.8, {}),
@@ -76,9 +76,9 @@ def strengths(config: ModelConfig) -> dict[str, dict[int | str, float]]:
     return {name: others | dict.fromkeys(channels, value) for name, channels, value, others in rules if channels}
 
 
-def textures(config: ModelConfig) -> dict[str, tuple[list[int], list[int]]]:
+def textures(model: Decomposer) -> dict[str, tuple[list[int], list[int]]]:
     """Pairs of groups for `Decomposition.separate`, by name ("first | second")."""
-    t = _Traits(config)
+    t = _Traits(model)
     if len(t.roles) < 2:
         return {}
     pairs = {

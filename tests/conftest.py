@@ -2,10 +2,19 @@
 
 from jaxtyping import install_import_hook
 
-TENSOR_CODE = ("dataset", "diffusion", "discriminator", "domain", "generator", "losses", "measures", "roles", "training")
-LAB = ("alexnet", "classification", "classification_figures", "classifier", "distill", "distill_figures", "hessian")
-LAB += ("measures", "resnet", "toy", "toy_figures")
-TENSOR_CODE += tuple(f"specialization.{name}" for name in LAB)
+TENSOR_CODE = ("classifier", "data.dataset", "diffusion", "evaluation.roles", "generator", "metrics", "runtime")
+TENSOR_CODE += tuple(f"training.{name}" for name in ("classifier", "critics.discriminator", "losses", "trainer"))
+LAB = (
+    "cifar.classifier",
+    "cifar.resnet",
+    "distill.alexnet",
+    "distill.method",
+    "distill.figures",
+    "hessian",
+    "measures",
+)
+LAB += tuple(f"specialization.{name}" for name in ("classification", "classification_figures", "toy", "toy_figures"))
+TENSOR_CODE += tuple(f"lab.{name}" for name in LAB)
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
 
 import numpy as np

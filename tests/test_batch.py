@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from decomp import batch, photos
+from decomp import photos
+from decomp.batch import folder as batch
 from decomp.cli import app
 from decomp.photos import PhotoError
 

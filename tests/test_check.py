@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from decomp.check import check
 from decomp.cli import app
+from decomp.data.check import check
 from decomp.photos import Photo, save
 
 

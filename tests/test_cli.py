@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from decomp import photos
-from decomp.batch import MARK
+from decomp.batch.folder import MARK
 from decomp.cli import app
 
 
@@ -106,7 +106,13 @@ def test_sweep(model, folder, tmp_path):
 def test_separate(model, folder, tmp_path):
     args = ("--model", model, "--a", "1", "--b", "2,channel 3", "-o", tmp_path)
     assert call("separate", folder / "cat.png", *args).exit_code == 0
-    assert {p.name for p in (tmp_path / "cat.png.separate").iterdir()} == {"sheet.png", "a.png", "b.png", "rest.png", MARK}
+    assert {p.name for p in (tmp_path / "cat.png.separate").iterdir()} == {
+        "sheet.png",
+        "a.png",
+        "b.png",
+        "rest.png",
+        MARK,
+    }
 
 
 @pytest.mark.parametrize(

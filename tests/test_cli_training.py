@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 import decomp
 from decomp.cli import app
 from decomp.config import ModelConfig
-from decomp.estimate import kept_bytes
-from decomp.training import TrainConfig
+from decomp.training.estimate import kept_bytes
+from decomp.training.trainer import TrainConfig
 
-CONFIGS = Path(decomp.__file__).parent / "configs"
+CONFIGS = Path(decomp.__file__).parent / "training" / "configs"
 TOY = """
 [model]
 size = 32

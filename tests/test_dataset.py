@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from decomp.dataset import Photos, Turns, domains_of
+from decomp.data.dataset import Photos, Turns, domains_of
 
 
 def test_sample_is_a_function_of_seed_and_number(data):

@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -47,11 +48,45 @@ def hub(toy, tmp_path, monkeypatch):
 
     toy.save_pretrained(tmp_path / "hub")
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
+    monkeypatch.setattr("decomp.decomposer.hf_hub_download", download)
     return tmp_path / "hub"
 
 
 def test_hub_id(toy, cat, hub):
     assert np.array_equal(load("someone/cats").decompose(cat, "cat").channels, toy.decompose(cat, "cat").channels)
+
+
+ROLES = [{"name": name} for name in ("one", "two", "three")]
+
+
+@pytest.mark.parametrize("name", ["someone/cats", "folder"])
+def test_models_saved_with_their_facts_inside_the_config(hub, name):
+    (hub / "channels.json").unlink()
+    config = json.loads((hub / "config.json").read_text())
+    (hub / "config.json").write_text(json.dumps(config | {"roles": ROLES, "eyes": {"step": 1}}))
+    model = load(hub if name == "folder" else name)
+    assert model.names == ("one", "two", "three") and model.facts.eyes == {"step": 1}
+    model.save_pretrained(hub / "again")
+    assert json.loads((hub / "again" / "config.json").read_text()) == config
+    assert load(hub / "again").facts == model.facts
+
+
+@pytest.mark.parametrize(
+    "roles, message",
+    [
+        (ROLES[:1], "3 different names are needed"),
+        ([*ROLES[:2], {"name": "3"}], "a name is text"),
+        ([*ROLES[:2], {"name": 3}], "a name is text"),
+        ([*ROLES[:2], ROLES[0]], "different names"),
+        ([*ROLES[:2], {"name": "residual"}], "different names"),
+        ([*ROLES[:2], "three"], "a list of objects"),
+        ("three", "a list of objects"),
+    ],
+)
+def test_hostile_roles_are_refused(hub, roles, message):
+    (hub / "channels.json").write_text(json.dumps({"roles": roles, "eyes": {}}))
+    with pytest.raises(ValueError, match=message):
+        load("someone/cats")
 
 
 def test_pickled_weights_are_refused(toy, hub):

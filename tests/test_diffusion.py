@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from decomp.config import ModelConfig
 from decomp.diffusion import Diffusivity, GaussianSplit, LearntDiffusion, build_split, gaussian
-from decomp.measures import total_variation
+from decomp.metrics import total_variation
 
 
 class Scaled(torch.nn.Module):
@@ -104,13 +104,8 @@ def test_config_names_what_it_accepts():
         {"domains": []},
         {"face": ["dog", "cat", "cat"]},
         {"face": ["cat"]},
-        {"roles": [{"name": "one"}]},
-        {"branches": 2, "roles": [{"name": "2"}, {"name": "one"}]},
-        {"branches": 2, "roles": [{"name": "one"}, {"name": "one"}]},
-        {"branches": 2, "roles": [{"name": "residual"}, {"name": "one"}]},
-        {"branches": 2, "roles": ["one", "two"]},
     ],
 )
 def test_a_hostile_config_is_refused(values):
-    with pytest.raises(ValueError, match="accepted|needed|a name is text"):
+    with pytest.raises(ValueError, match="accepted|needed"):
         ModelConfig.from_dict(values)

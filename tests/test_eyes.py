@@ -10,13 +10,17 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from decomp import calibrate, evaluate_eyes, export, eye_finder, eye_places, eye_plots, eyes, faces, jobs
+from decomp import export, faces
+from decomp.channels import ChannelFacts
 from decomp.cli import app
 from decomp.config import ModelConfig
+from decomp.decomposer import cached
 from decomp.decomposition import Decomposition
-from decomp.eye_finder import Look, find_eyes
-from decomp.eye_places import Pose
-from decomp.eyes import EyeParts, segment_eyes
+from decomp.eyes import calibrate, evaluate, finder, job, places, plots, segment
+from decomp.eyes.finder import Look, find_eyes
+from decomp.eyes.parts import EyeParts, parts_of
+from decomp.eyes.places import Pose
+from decomp.eyes.segment import segment_eyes
 from decomp.faces import Box
 from decomp.photos import Photo
 
@@ -81,8 +85,8 @@ def test_nothing_is_guessed(parts):
 
 def band(*discs) -> np.ndarray:
     """Discs (u, v, radius) in IOD, as a mask of the band."""
-    inside = [np.hypot(eyes.BAND[0] - u, eyes.BAND[1] - v) < r for u, v, r in discs]
-    return np.any([np.zeros_like(eyes.NEAREST, bool), *inside], axis=0)
+    inside = [np.hypot(segment.BAND[0] - u, segment.BAND[1] - v) < r for u, v, r in discs]
+    return np.any([np.zeros_like(segment.NEAREST, bool), *inside], axis=0)
 
 
 @pytest.mark.parametrize(
@@ -98,29 +102,29 @@ def band(*discs) -> np.ndarray:
     ],
 )
 def test_pairs(discs, reason):
-    masks, why = eyes.pair(band(*discs))
+    masks, why = segment.pair(band(*discs))
     assert why == reason and len(masks) == (0 if reason else 2)
     if not reason:
-        assert masks[0][:, : eyes.W // 2].any() and not masks[0][:, eyes.W // 2 :].any()
+        assert masks[0][:, : segment.W // 2].any() and not masks[0][:, segment.W // 2 :].any()
 
 
 def test_chan_vese_moves_and_is_oriented(parts):
     """The two traps of skimage's Chan-Vese: it may return its start, and the sign of its result is arbitrary."""
     wanted = band((-0.5, 0, 0.13), (0.5, 0, 0.13))
-    surface = np.clip(1 - (eyes.NEAREST / eyes.PLACE) ** 2, -2, 1).astype(np.float32)
+    surface = np.clip(1 - (segment.NEAREST / segment.PLACE) ** 2, -2, 1).astype(np.float32)
     iou = lambda a: (a & wanted).sum() / (a | wanted).sum()
     for sign in (1, -1):
-        mask = eyes.chan_vese_mask(np.float32(sign * wanted), surface)
+        mask = segment.chan_vese_mask(np.float32(sign * wanted), surface)
         assert iou(mask) > 0.9 > iou(surface > 0)
 
 
 def test_an_eye_may_be_darker_or_brighter_than_its_fur(parts):
     p = Pose(32, 30, 24, 0)
     d = face(p, 7)
-    image = lambda c: eyes.segmented_image(eyes.upright(np.concatenate([d.residual[None] * 0, c]), p), parts)
+    image = lambda c: segment.segmented_image(segment.upright(np.concatenate([d.residual[None] * 0, c]), p), parts)
     for channels in (d.channels, -d.channels):
         v = image(channels)
-        assert v[eyes.NEAREST < 0.08].mean() > v[(eyes.NEAREST > 0.25)].mean() + 0.3
+        assert v[segment.NEAREST < 0.08].mean() > v[(segment.NEAREST > 0.25)].mean() + 0.3
 
 
 def test_coordinates_of_the_whole_photo(parts):
@@ -160,19 +164,18 @@ def test_a_model_that_was_not_calibrated_says_so():
         ({"more": 1}, "eyes holds"),
     ],
 )
-def test_a_config_from_a_hub_is_checked(parts, change, message):
-    good = ModelConfig(branches=3, eyes=asdict(parts))
-    assert ModelConfig.from_dict(json.loads(json.dumps(good.to_dict()))).eyes["step"] == parts.step
+def test_parts_from_a_hub_are_checked(parts, change, message):
+    assert parts_of(json.loads(json.dumps(asdict(parts))), 3) == parts
     with pytest.raises(ValueError, match=message):
-        ModelConfig(branches=3, eyes=asdict(parts) | change)
+        parts_of(asdict(parts) | change, 3)
 
 
-def test_writing_keeps_the_rest_of_the_config(parts, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"size": 128, "eyes": {}}))
+def test_writing_keeps_the_roles(parts, tmp_path):
+    ChannelFacts(roles=({"name": "one"},)).write(tmp_path)
     calibrate.write(tmp_path, parts)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["size"] == 128 and EyeParts.from_dict(config["eyes"], 3) == parts
-    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    facts = ChannelFacts.read(tmp_path)
+    assert facts.roles == ({"name": "one"},) and EyeParts.from_dict(facts.eyes, 3) == parts
+    assert [p.name for p in tmp_path.iterdir()] == ["channels.json"]
 
 
 PHOTO = Photo(np.zeros((200, 300, 3), np.uint8))  # in which no detector finds a cat
@@ -184,7 +187,8 @@ class Looker:
 
     def __init__(self, parts: EyeParts, seen=lambda box: TRUE):
         self.parts, self.seen, self.boxes = parts, seen, []
-        self.config = ModelConfig(branches=3, size=SIDE, eyes=asdict(parts))
+        self.config = ModelConfig(branches=3, size=SIDE)
+        self.facts = ChannelFacts(eyes=asdict(parts))
 
     def decompose(self, photo, domain, box):
         self.boxes.append(box)
@@ -214,13 +218,13 @@ def test_places_that_two_squares_see_surely_are_enough(parts):
 def test_an_unsure_photo_is_searched_all_over(parts):
     model = Looker(confident(parts, 0.1, least=0.05))
     find_eyes(model, PHOTO)
-    assert model.boxes[1:-1] == list(eye_finder.everywhere(PHOTO))
+    assert model.boxes[1:-1] == list(finder.everywhere(PHOTO))
 
 
 def test_squares_cover_the_photo():
     for height, width in ((200, 300), (33, 400), (500, 90), (64, 64)):
         covered = np.zeros((height, width), int)
-        for box in eye_finder.everywhere(Photo(np.zeros((height, width, 3), np.uint8))):
+        for box in finder.everywhere(Photo(np.zeros((height, width, 3), np.uint8))):
             assert 0 <= box.left <= width - box.side and 0 <= box.top <= height - box.side
             covered[box.top : box.top + box.side, box.left : box.left + box.side] += 1
         assert covered.min() >= 1
@@ -228,7 +232,7 @@ def test_squares_cover_the_photo():
 
 def test_agreement_counts_for_more_than_one_sure_look():
     nostrils, pair = np.array([[90.0, 90], [100, 90]]), np.array([[70.0, 60], [120, 62]])
-    weight, best = eye_finder.supported([Look(0.9, nostrils), Look(0.5, pair), Look(0.6, pair + 3)])
+    weight, best = finder.supported([Look(0.9, nostrils), Look(0.5, pair), Look(0.6, pair + 3)])
     assert weight == pytest.approx(1.1) and best.confidence == 0.6
 
 
@@ -260,21 +264,21 @@ def test_a_place_beside_the_eyes_is_moved_to_them(parts):
     before, after = [], []
     for i in range(300, 310):
         p = pose(rng)
-        m = eye_places.search_maps(face(p, i).channels)
+        m = places.search_maps(face(p, i).channels)
         true = Pose(p.x, p.y, p.iod, p.tilt)
         aside = calibrate.beside(true, 1, (0.06, 0.06, 0.03, 0.03), rng)[0]
         before.append(calibrate.distance(aside.points(), true.points()))
-        after.append(calibrate.distance(eye_places.shifted(m, parts.shifts, aside).points(), true.points()))
+        after.append(calibrate.distance(places.shifted(m, parts.shifts, aside).points(), true.points()))
     assert np.mean(after) < 0.6 * np.mean(before)
 
 
 def test_every_row_has_the_same_columns(parts, cat):
-    found = jobs.row_of(Looker(confident(parts, 0.9)), PHOTO.pixels)
+    found = job.row_of(Looker(confident(parts, 0.9)), PHOTO.pixels)
     left = TRUE.points()[0]
     assert found["eyes"] == 2 and np.hypot(found["left_x"] - left[0], found["left_y"] - left[1]) < 5
     assert found["right_major"] >= found["right_minor"] > 0
-    none = jobs.row_of(Looker(confident(parts, 0.1, least=1.0)), PHOTO.pixels)
-    broken = jobs.row_of(None, b"no photo")
+    none = job.row_of(Looker(confident(parts, 0.1, least=1.0)), PHOTO.pixels)
+    broken = job.row_of(None, b"no photo")
     assert list(found) == list(none) == list(broken) and "is not a photo" in broken["why"]
     assert none["eyes"] == broken["eyes"] == 0 and none["left_x"] is broken["left_x"] is None
 
@@ -284,20 +288,20 @@ def test_every_row_has_the_same_columns(parts, cat):
 
 def test_a_row_counts_all_photos_and_refusals():
     found = [np.array(e) for e in ([0.05, 0.1], [0.1, 0.2], [0.4, 0.01])] + [None]
-    row = evaluate_eyes.row(found)
+    row = evaluate.row(found)
     assert row["photos"] == 4 and row["two eyes reported"] == 0.75
     assert row["both within 0.15"] == 0.25 and row["one wrong by more than 0.3"] == 0.25
     assert row["the same, of those reported"] == 1 / 3 and row["median error"] == 0.1
-    assert evaluate_eyes.row([None])["median error"] is None
+    assert evaluate.row([None])["median error"] is None
 
 
 def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
     p = Pose(32, 30, 24, 0)
     d = with_parts(face(p, 3), parts, photo=Photo(np.zeros((200, 300, 3), np.uint8)), box=Box(40, 20, 128, "given"))
     true = p.points() * 2 + [40, 20]
-    case = evaluate_eyes.Case(d, Look(0.9, true), segment_eyes(d), d, parts, (0.0, 1.0, 1.0, 0.0))
+    case = evaluate.Case(d, Look(0.9, true), segment_eyes(d), d, parts, (0.0, 1.0, 1.0, 0.0))
     errors = {}
-    for name, method in evaluate_eyes.METHODS.items():
+    for name, method in evaluate.METHODS.items():
         points = method(case)
         errors[name] = None if points is None else calibrate.distance(points, true)
     assert errors.pop("baseline: fixed places in OpenCV's cat box") is None  # nothing to see in a black photo
@@ -306,23 +310,23 @@ def test_baselines_and_parts_left_out_find_a_drawn_face(parts):
         assert errors[name] < 0.1, name
     refused = replace(case, parts=replace(parts, least=1.0))
     for name in ("places alone", "no last look: places of the best square", "no Chan-Vese: the surface above 0"):
-        assert evaluate_eyes.METHODS[name](refused) is None, name
+        assert evaluate.METHODS[name](refused) is None, name
 
 
 def test_plots(tmp_path):
     errors = [{"ours": np.array([0.1, 0.2]), "other": None}, {"ours": None, "other": np.array([0.3, 0.5])}]
-    eye_plots.within(tmp_path / "within.png", {"crops": errors, "photos": errors[:1]}, ["ours", "other"])
-    eye_plots.confidence(tmp_path / "confidence.png", [(0.2, False), (0.9, True), (0.8, True)])
-    eye_plots.confidence(tmp_path / "none.png", [])
+    plots.within(tmp_path / "within.png", {"crops": errors, "photos": errors[:1]}, ["ours", "other"])
+    plots.confidence(tmp_path / "confidence.png", [(0.2, False), (0.9, True), (0.8, True)])
+    plots.confidence(tmp_path / "none.png", [])
     for name in ("within.png", "confidence.png", "none.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
 
 
 def test_the_image_may_be_asked_for_without_the_residual():
     """R alone tells the eye from its surroundings here; without it the only channel that does is taken."""
-    band = np.random.default_rng(0).normal(0, 0.1, (3, *eyes.NEAREST.shape, 3))
-    band[0] += 4.0 * (eyes.NEAREST < 0.15)[..., None]
-    band[2] -= 1.0 * (eyes.NEAREST < 0.15)[..., None]
+    band = np.random.default_rng(0).normal(0, 0.1, (3, *segment.NEAREST.shape, 3))
+    band[0] += 4.0 * (segment.NEAREST < 0.15)[..., None]
+    band[2] -= 1.0 * (segment.NEAREST < 0.15)[..., None]
     train = [calibrate.Frame("a", None, band, Pose(32, 32, 20, 0))] * 3
     signs, best = calibrate.fit_flat(train)
     without, less = calibrate.fit_flat(train, first=1)
@@ -331,14 +335,14 @@ def test_the_image_may_be_asked_for_without_the_residual():
 
 def test_without_its_test_a_pair_may_be_of_any_size_and_row():
     mask = band((-0.5, -0.2, 0.1), (0.5, 0.2, 0.05))
-    assert evaluate_eyes.of_pair(mask) is None
-    assert np.abs(evaluate_eyes.of_nearest(mask) - [[-0.5, -0.2], [0.5, 0.2]]).max() < 0.02
+    assert evaluate.of_pair(mask) is None
+    assert np.abs(evaluate.of_nearest(mask) - [[-0.5, -0.2], [0.5, 0.2]]).max() < 0.02
 
 
 def test_the_whole_square_without_a_layout():
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
     discs = (np.hypot(x - 20, y - 30) < 4) | (np.hypot(x - 44, y - 30) < 4)
-    points = evaluate_eyes.whole_square(discs.astype(np.float32), None)
+    points = evaluate.whole_square(discs.astype(np.float32), None)
     assert np.abs(points - [[20, 30], [44, 30]]).max() < 1
 
 
@@ -355,18 +359,18 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     made = calibrate.frames(str(tmp_path / "model"), calibrate.marked(tmp_path, "crops"))
     assert next(made).pose.iod == pytest.approx(np.hypot(90, 10) * 64 / 300, rel=1.0)
     branches = toy.config.branches
-    half = np.zeros((2 * branches, eye_places.LAYOUT, eye_places.LAYOUT // 2), np.int8)
+    half = np.zeros((2 * branches, places.LAYOUT, places.LAYOUT // 2), np.int8)
     half[0, 5, 3] = 100
     layout, ones = base64.b64encode(half.tobytes()).decode(), (1,) * 2 * branches
-    still = base64.b64encode(bytes(2 * 2 * branches * eye_places.SHIFT**2)).decode()
+    still = base64.b64encode(bytes(2 * 2 * branches * places.SHIFT**2)).decode()
     blank = EyeParts(layout, 0.01, still, 1, 0, ones, ones[: branches + 1], (0, 0), 0)
     calibrate.write(tmp_path / "model", blank)
-    jobs.model.cache_clear()  # as a second call of the command would start without it
+    cached.cache_clear()  # as a second call of the command would start without it
     result = call()
     assert result.exit_code == 0, result.output
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert table["crops"]["fixed places in the square"]["photos"] == 1
-    assert set(table["photos"]) == {evaluate_eyes.OURS, *evaluate_eyes.METHODS}
+    assert set(table["photos"]) == {evaluate.OURS, *evaluate.METHODS}
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {"crops.png", "photos.png", "within.png", "confidence.png"}
 

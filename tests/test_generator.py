@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from decomp.config import ModelConfig
-from decomp.discriminator import Discriminator
 from decomp.generator import BranchedGenerator
+from decomp.training.critics.discriminator import Discriminator
 
 
 @pytest.mark.parametrize("h, w", [(32, 32), (33, 47), (50, 21), (8, 64)])

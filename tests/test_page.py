@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from typer.testing import CliRunner
 gr = pytest.importorskip("gradio")
 
 from decomp import photos, presets
+from decomp.channels import ChannelFacts
 from decomp.cli import app
-from decomp.config import ModelConfig
 from decomp.decomposer import load
 from decomp.page import GONE, Page, channels, takeaway, textures
 from decomp.page.pictures import outlined
@@ -94,7 +95,9 @@ def test_a_visit_is_small(visit):
 def test_sweep_is_recompose(visit):
     shown, values, strip, moving = swept(visit, 2, -1, 3, 5, "photo")
     assert values == [-1, 0, 1, 2, 3]
-    assert np.array_equal(shown[2], visit.view) and np.array_equal(shown[3], visit.show(visit.recompose({2: 2}, "photo"), "photo"))
+    assert np.array_equal(shown[2], visit.view) and np.array_equal(
+        shown[3], visit.show(visit.recompose({2: 2}, "photo"), "photo")
+    )
     with Image.open(moving) as image:
         assert image.n_frames == 8  # there and back again
     with Image.open(strip) as image:
@@ -106,7 +109,9 @@ def test_textures_add_up(visit):
     a, b, both = (shown[name].astype(float) for name in ("first texture", "second texture", "their sum"))
     unclipped = np.all([(p > 0) & (p < 255) for p in (a, b, both)], axis=0)
     assert unclipped.mean() > 0.5 and np.abs(a + b - 127.5 - both)[unclipped].max() <= 1.5
-    assert np.array_equal(shown["photo without both"], visit.show(visit.recompose({1: 0, 2: 0, 3: 0}, "photo"), "photo"))
+    assert np.array_equal(
+        shown["photo without both"], visit.show(visit.recompose({1: 0, 2: 0, 3: 0}, "photo"), "photo")
+    )
     assert "in both groups" in textures.cards(visit, [1, 2], [2])
     assert "at least one channel" in textures.cards(visit, [], [2])
 
@@ -130,30 +135,40 @@ def test_take_away_of_an_unknown_kind(visit):
         takeaway.write(visit, "exe")
 
 
+def with_roles(model, roles) -> SimpleNamespace:
+    """What the presets look at, with other roles."""
+    return SimpleNamespace(config=model.config, facts=ChannelFacts(roles=tuple(roles)))
+
+
 def test_presets_follow_the_roles_and_not_the_numbers():
     """The same channels in another order give the same presets, renumbered."""
     for name in bundled():
-        config = load(name).config
+        model = load(name)
         order = [3, 8, 0, 5, 1, 7, 2, 6, 4]
-        moved = replace(config, roles=tuple(config.roles[k] for k in order))
+        moved = with_roles(model, [model.facts.roles[k] for k in order])
         number = {old + 1: new for new, old in enumerate(order, start=1)}
-        expected = {p: {number.get(k, k): s for k, s in values.items()} for p, values in presets.strengths(config).items()}
+        expected = {
+            p: {number.get(k, k): s for k, s in values.items()} for p, values in presets.strengths(model).items()
+        }
         assert presets.strengths(moved) == expected and len(expected) >= 8
-        groups = {p: tuple(sorted(number[k] for k in group) for group in pair) for p, pair in presets.textures(config).items()}
+        groups = {
+            p: tuple(sorted(number[k] for k in group) for group in pair) for p, pair in presets.textures(model).items()
+        }
         assert presets.textures(moved) == groups
 
 
 def test_presets_are_offered_only_where_they_mean_something():
-    assert presets.strengths(ModelConfig()) == {} and presets.textures(ModelConfig()) == {}
-    config = load("faces").config
-    assert "Softer skin" in presets.strengths(config) and "Softer fur" not in presets.strengths(config)
-    grey = replace(config, roles=tuple(role | {"lightness": 1.0} for role in config.roles))
+    model = load("faces")
+    unmeasured = with_roles(model, [])
+    assert presets.strengths(unmeasured) == {} and presets.textures(unmeasured) == {}
+    assert "Softer skin" in presets.strengths(model) and "Softer fur" not in presets.strengths(model)
+    grey = with_roles(model, [role | {"lightness": 1.0} for role in model.facts.roles])
     assert "Warmer" not in presets.strengths(grey)
 
 
 def test_presets_are_strengths_that_recompose_takes(cat):
     d = load("animals").decompose(cat)
-    for values in presets.strengths(load("animals").config).values():
+    for values in presets.strengths(load("animals")).values():
         assert np.isfinite(d.recompose(values)).all()
 
 

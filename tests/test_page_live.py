@@ -26,8 +26,17 @@ gradio_client = pytest.importorskip("gradio_client")
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 TABS = ["Channels", "Strengths", "Sweep", "Textures", "Eyes", "Export"]
 SLOW = 60_000  # milliseconds; a busy machine
 
@@ -160,7 +169,7 @@ class TestInTheBrowser:
         assert page.title() == "decomp"
         assert page.locator("#cards figure").count() == 4 + 9 + 1
         assert "cat" in told(page)
-        silent = [role for role in load("animals").config.roles if not role["active"]]
+        silent = [role for role in load("animals").facts.roles if not role["active"]]
         assert page.locator("#cards .silent").count() == len(silent)
 
     def test_views_of_the_channels(self, page):
@@ -222,7 +231,9 @@ class TestInTheBrowser:
         page.get_by_label("Dark | bright").check()
         page.wait_for_function("src => document.querySelector('#textures img').src !== src", arg=fine)
         assert page.locator("#textures figure").count() == 6
-        page.locator("#texture-b input").first.uncheck() if page.locator("#texture-a input").first.is_checked() else None
+        page.locator("#texture-b input").first.uncheck() if page.locator(
+            "#texture-a input"
+        ).first.is_checked() else None
         for group in ("#texture-a", "#texture-b"):
             page.locator(f"{group} input").nth(2).check()
         page.get_by_text("is in both groups").wait_for()
@@ -379,7 +390,12 @@ class TestThroughTheApi:
     def test_the_actions_are_documented(self, client):
         api = client.view_api(return_format="dict")["named_endpoints"]
         assert set(api) == {"/decompose", "/recompose", "/sweep_channel", "/separate", "/eyes", "/take_away", "/models"}
-        assert [p["parameter_name"] for p in api["/recompose"]["parameters"]][:4] == ["photo", "strengths", "base", "target"]
+        assert [p["parameter_name"] for p in api["/recompose"]["parameters"]][:4] == [
+            "photo",
+            "strengths",
+            "base",
+            "target",
+        ]
 
     def test_models(self, client):
         models = client.predict(api_name="/models")
@@ -393,7 +409,9 @@ class TestThroughTheApi:
     def test_recompose(self, client, cat_photo, folder):
         original = pixels(folder / "cat.png")
         assert np.array_equal(pixels(client.predict(cat_photo, api_name="/recompose")), original)
-        edited = client.predict(cat_photo, "1=2, residual=0.9", target="4=dog, 5=wild", box="100,50,200", api_name="/recompose")
+        edited = client.predict(
+            cat_photo, "1=2, residual=0.9", target="4=dog, 5=wild", box="100,50,200", api_name="/recompose"
+        )
         changed = (pixels(edited) != original).any(axis=2)
         assert changed[60:240, 110:290].mean() > 0.9 and not changed[:, :100].any()
 

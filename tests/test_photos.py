@@ -14,7 +14,8 @@ import skimage.data
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from decomp import photos
-from decomp.photos import PhotoError, atomic, find, load, save
+from decomp.files import atomic
+from decomp.photos import PhotoError, find, load, save
 
 CAT = skimage.data.cat()[:200, :300]  # (H, W, 3), not square
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

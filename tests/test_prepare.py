@@ -14,10 +14,10 @@ import skimage
 from typer.testing import CliRunner
 
 from decomp import photos
-from decomp.check import check
 from decomp.cli import app
+from decomp.data.check import check
+from decomp.data.prepare import prepare
 from decomp.faces import crop, find_face
-from decomp.prepare import prepare
 
 
 def encoded(pixels, suffix=".png"):

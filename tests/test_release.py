@@ -12,21 +12,22 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from decomp import judges, release
+from decomp import pretrained
+from decomp.classifier import DomainClassifier
 from decomp.cli import app
 from decomp.decomposer import load
-from decomp.domain import DomainClassifier
-from decomp.evaluate import EvaluationError
-from decomp.release import BEGIN, END, model_card
+from decomp.evaluation import release
+from decomp.evaluation.evaluate import EvaluationError
+from decomp.evaluation.release import BEGIN, END, model_card
 
 
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch):
     def missing():
-        raise judges.Unavailable("this judge is not installed")
+        raise pretrained.Unavailable("this judge is not installed")
 
-    monkeypatch.setattr(judges, "efficientnet_lite0", missing)
-    monkeypatch.setattr(judges, "lpips_vgg", lambda: lambda a, b: 0.25)
+    monkeypatch.setattr(pretrained, "efficientnet_lite0", missing)
+    monkeypatch.setattr(pretrained, "lpips_vgg", lambda: lambda a, b: 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,13 @@ def test_release(run, data, toy, tmp_path):
     out = tmp_path / "models" / "toy"
     result = call("release", run, "--data", data, "--out", out, "--epochs", 2)
     assert result.exit_code == 0, result.output
-    assert {p.name for p in out.iterdir()} == {"model.safetensors", "config.json", "figures.json", "README.md"}
+    assert {p.name for p in out.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "channels.json",
+        "figures.json",
+        "README.md",
+    }
     assert [p.name for p in out.parent.iterdir()] == ["toy"]  # nothing temporary is left
     assert (out / "model.safetensors").stat().st_mode & 0o777 == 0o644
     weights = load_file(out / "model.safetensors")
@@ -69,7 +76,7 @@ def test_release(run, data, toy, tmp_path):
     assert figures["sha256"] == hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     assert figures["weights"] == "toy" and figures["photos"] == 6 and figures["lpips_vgg"] == 0.25
     model = load(out)
-    assert len(model.config.roles) == 3 and figures["channels"] == list(model.names)
+    assert len(model.facts.roles) == 3 and figures["channels"] == list(model.names)
     assert not model.names[0].startswith("channel")
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from decomp import roles
+from decomp.evaluation import roles
 
 
 def waves(angle: float, period: float, side: int = 128) -> torch.Tensor:

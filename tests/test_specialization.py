@@ -18,11 +18,14 @@ from typer.testing import CliRunner
 from decomp.cli import app
 from decomp.config import ModelConfig
 from decomp.decomposer import Decomposer
-from decomp.specialization import channels, cifar, classification, classifier, findings, measures
-from decomp.specialization.branched import Branched
-from decomp.specialization.classifier import Schedule
-from decomp.specialization.hessian import block_norms, diagonal_share, hessian_of
-from decomp.specialization.resnet import FULL, SLIM, ResNet18
+from decomp.lab import findings, measures
+from decomp.lab.branched import Branched
+from decomp.lab.cifar import classifier
+from decomp.lab.cifar import images as cifar
+from decomp.lab.cifar.classifier import Schedule
+from decomp.lab.cifar.resnet import FULL, SLIM, ResNet18
+from decomp.lab.hessian import block_norms, diagonal_share, hessian_of
+from decomp.lab.specialization import channels, classification
 
 
 class Small(nn.Module):
@@ -63,7 +66,9 @@ def test_hessian_is_that_of_the_whole_model(small, clamp):
             for name, piece in zip(names, row.split(sizes)):
                 parameter = getattr(model.members[k].first, name)
                 replaced[f"members.{k}.first.{name}"] = piece.view_as(parameter)
-        return F.cross_entropy(functional_call(torch.func.replace_all_batch_norm_modules_(model), replaced, (x,)), labels)
+        return F.cross_entropy(
+            functional_call(torch.func.replace_all_batch_norm_modules_(model), replaced, (x,)), labels
+        )
 
     theta = torch.stack([torch.cat([m.first.weight.flatten(), m.first.bias]) for m in model.members]).detach()
     found = hessian_of(model, "first", x, lambda f: F.cross_entropy(f, labels)).whole()
@@ -151,7 +156,10 @@ def tiny(tmp_path_factory):
     for split, count in (("train", 200), ("test", 2000)):
         labels = np.arange(count) % 10
         noise = rng.integers(0, 30, (count, 32, 32, 3)) + labels[:, None, None, None] * 22
-        tensors |= {split: torch.tensor(noise, dtype=torch.uint8), f"{split}_labels": torch.tensor(labels, dtype=torch.uint8)}
+        tensors |= {
+            split: torch.tensor(noise, dtype=torch.uint8),
+            f"{split}_labels": torch.tensor(labels, dtype=torch.uint8),
+        }
     save_file(tensors, root / cifar.FILE)
     return root
 
@@ -257,13 +265,15 @@ def test_the_experiment_from_data_to_page(tiny, tmp_path, monkeypatch):
     assert len(told.numbers["3"]["norms"]) == 3
     assert len(told.numbers["hessian"]["end"]["blocks"]) == 3
     assert 0 < told.numbers["hessian"]["start"]["diagonal_share"] <= 1
-    assert {c.held for c in told.claims} <= {True, False} and f"{told.numbers['3']['correlation']:.2f}" in told.claims[1].measured
+    assert {c.held for c in told.claims} <= {True, False} and f"{told.numbers['3']['correlation']:.2f}" in told.claims[
+        1
+    ].measured
     for name in told.figures:
         with Image.open(out / "classify" / name) as picture:
             assert picture.size[0] > 300
     done = cli.invoke(app, ["lab", "report", "--out", str(out)])
     page = (out / "report.html").read_text()
-    assert done.exit_code == 0 and page.count("<img src=\"data:image/png;base64,") == len(told.figures)
+    assert done.exit_code == 0 and page.count('<img src="data:image/png;base64,') == len(told.figures)
     assert told.claims[0].text in page and "http://" not in page and "https://" not in page
 
 

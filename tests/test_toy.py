@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from decomp.specialization import findings, toy
-from decomp.specialization.branched import Branched
+from decomp.lab import findings
+from decomp.lab.branched import Branched
+from decomp.lab.specialization import toy, toy_experiment
 
 
 class Unit(nn.Module):
@@ -106,23 +107,22 @@ def test_strangers_never_come_from_one_run():
 
 def test_a_failed_claim_is_told_as_not_held():
     good = {"success": 1.0, "active": 4.0, "covariance": 0.1, "covariance_at_start": 0.3, "covariance_strangers": 0.2}
-    measured = {m: good | {"success": min(1, m / 10)} for m in toy.SHOWN}
+    measured = {m: good | {"success": min(1, m / 10)} for m in toy_experiment.SHOWN}
     choices = {"normal, slope 0.01": measured}
-    assert all(c.held for c in toy.claims_of(toy.TOY1, measured, choices, 1.0))
+    assert all(c.held for c in toy_experiment.claims_of(toy.TOY1, measured, choices, 1.0))
     measured[20] = measured[20] | {"success": 0.9, "covariance_strangers": 0.05}
     measured[30] = measured[30] | {"active": 6.0}
-    claims = toy.claims_of(toy.TOY1, measured, choices, 0.5)
+    claims = toy_experiment.claims_of(toy.TOY1, measured, choices, 0.5)
     assert not any(c.held for c in claims) and len(claims) == 5
 
 
 def test_run_leaves_numbers_for_every_m(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy, "COUNTS", (2, 5, 10))
-    monkeypatch.setattr(toy, "SHOWN", (2, 5, 10))
-    monkeypatch.setattr(
-        toy, "CHOICES", {name: toy.CHOICES[name] for name in ("uniform, slope 0.01", "normal, slope 0.01")}
-    )
-    monkeypatch.setattr(toy, "STEPS", 400)
-    toy.run(tmp_path, runs=12, seed=3)
+    monkeypatch.setattr(toy_experiment, "COUNTS", (2, 5, 10))
+    monkeypatch.setattr(toy_experiment, "SHOWN", (2, 5, 10))
+    chosen = {name: toy_experiment.CHOICES[name] for name in ("uniform, slope 0.01", "normal, slope 0.01")}
+    monkeypatch.setattr(toy_experiment, "CHOICES", chosen)
+    monkeypatch.setattr(toy_experiment, "STEPS", 400)
+    toy_experiment.run(tmp_path, runs=12, seed=3)
     read = findings.read(tmp_path)
     assert all((tmp_path / name).stat().st_size > 5000 for name in read.figures) and len(read.figures) == 6
     numbers = json.loads((tmp_path / "findings.json").read_text())["numbers"]

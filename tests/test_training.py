@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from decomp import checkpoint, losses
 from decomp.config import ModelConfig
 from decomp.generator import BranchedGenerator
-from decomp.training import TrainConfig, Trainer
+from decomp.training import checkpoint, losses
+from decomp.training.trainer import TrainConfig, Trainer
 
 MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=1, style=8, sigma=1.0)
 SETTINGS = {"images": 48, "batch": 4, "tick": 16, "critic_base": 4, "critic_cap": 8, "smooth": 0.4, "lr": 1e-3}
@@ -37,7 +37,9 @@ def same(a: Path, b: Path) -> bool:
     return all(torch.equal(p, q) if torch.is_tensor(p) else p == q for p, q in zip(flat(one), flat(other), strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}], ids=["plain", "dropout", "streamed"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}], ids=["plain", "dropout", "streamed"]
+)
 def test_resumed_run_equals_an_uninterrupted_one(data, tmp_path, changes):
     Trainer(MODEL, config(**changes), data, tmp_path / "whole").run()
     Trainer(MODEL, config(**changes, images=24), data, tmp_path / "parts").run()
@@ -61,7 +63,17 @@ def test_another_seed_is_another_run(data, tmp_path):
 
 def test_stats_hold_what_tells_a_failed_run(data, tmp_path):
     Trainer(MODEL, config(), data, tmp_path).run()
-    wanted = {"tv_ratio", "x_minus_residual", "rms_channels", "rms_phi", "active", "channel_correlation", "d", "g", "fidelity"}
+    wanted = {
+        "tv_ratio",
+        "x_minus_residual",
+        "rms_channels",
+        "rms_phi",
+        "active",
+        "channel_correlation",
+        "d",
+        "g",
+        "fidelity",
+    }
     assert wanted <= set(rows(tmp_path)[0])
 
 
@@ -78,7 +90,9 @@ def test_tensorboard_shows_stats_and_samples(data, tmp_path):
 def test_stopped_run_keeps_its_last_step(data, tmp_path):
     trainer = Trainer(MODEL, config(tick=1000, images=400), data, tmp_path)
     step = trainer.step
-    trainer.step = lambda *batch: (os.kill(os.getpid(), signal.SIGINT) if trainer.images == 20 else None, step(*batch))[1]
+    trainer.step = lambda *batch: (os.kill(os.getpid(), signal.SIGINT) if trainer.images == 20 else None, step(*batch))[
+        1
+    ]
     before = signal.getsignal(signal.SIGINT)
     trainer.run()
     assert rows(tmp_path)[-1]["images"] == 24
@@ -94,8 +108,22 @@ def test_time_budget_ends_a_run(data, tmp_path):
 def test_killed_run_loses_at_most_one_tick(data, tmp_path):
     settings = tmp_path / "toy.toml"
     model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
-    settings.write_text(f"[model]\n{model}[training]\nimages = 100000\ntick = 16\nbatch = 4\ncritic_base = 4\ncritic_cap = 8\n")
-    command = [sys.executable, "-m", "decomp", "train", settings, "--data", data, "--out", tmp_path / "runs", "--threads", "1"]
+    settings.write_text(
+        f"[model]\n{model}[training]\nimages = 100000\ntick = 16\nbatch = 4\ncritic_base = 4\ncritic_cap = 8\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "decomp",
+        "train",
+        settings,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "runs",
+        "--threads",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run = tmp_path / "runs" / "00000-toy"
     while not (run / "stats.jsonl").exists() or len(rows(run)) < 2:

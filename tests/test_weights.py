@@ -12,7 +12,7 @@ import pytest
 import skimage
 import torch
 
-from decomp import measures
+from decomp import metrics
 from decomp.decomposer import load
 from decomp.weights import WEIGHTS, bundled
 
@@ -62,16 +62,16 @@ def test_no_trap(case):
     """R = x and v_k = phi_k are the two ways to fail with healthy losses."""
     _, _, d = case
     x, residual, v, phi = tensors(d)
-    assert 0.05 < measures.total_variation(residual) / measures.total_variation(x) < 0.6
-    assert measures.active(v).sum() >= 6
-    assert measures.channel_correlation(v) < 0.3
-    assert measures.linear_share(v, phi).mean() < 0.9
+    assert 0.05 < metrics.total_variation(residual) / metrics.total_variation(x) < 0.6
+    assert metrics.active(v).sum() >= 6
+    assert metrics.channel_correlation(v) < 0.3
+    assert metrics.linear_share(v, phi).mean() < 0.9
 
 
 def test_roles_are_measured(case):
     _, model, d = case
-    assert len(model.config.roles) == model.config.branches == len(set(d.names))
-    assert all(role["active"] != role["name"].startswith("silent") for role in model.config.roles)
+    assert len(model.facts.roles) == model.config.branches == len(set(d.names))
+    assert all(role["active"] != role["name"].startswith("silent") for role in model.facts.roles)
 
 
 def test_figures_belong_to_these_weights(case):

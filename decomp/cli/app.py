@@ -27,6 +27,8 @@ def show_version(wanted: bool):
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")
+    ] = False,
 ):
     pass

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from ..files import atomic
 from .app import app, usage
 
 data = typer.Typer(help="Make a folder of photos ready for training, and check it.", no_args_is_help=True)
@@ -22,14 +23,14 @@ HEADINGS = {
     "empty": "empty classes",
 }
 
-Jobs = Annotated[Optional[int], typer.Option(min=1, max=256, help="processes; default: one for each core")]
+Jobs = Annotated[int | None, typer.Option(min=1, max=256, help="processes; default: one for each core")]
 
 
 @data.command()
 def check(
     root: Annotated[Path, typer.Argument(help="folder with train/CLASS/ and val/CLASS/")],
-    size: Annotated[Optional[int], typer.Option(min=1, help="report photos with a shorter side, pixels")] = None,
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="write all figures and problems here")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="report photos with a shorter side, pixels")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write all figures and problems here")] = None,
     jobs: Jobs = None,
 ):
     """Count the photos of a data set; find unreadable and small ones, duplicates, and leaks into the validation.
@@ -38,7 +39,7 @@ def check(
     """
     import json
 
-    from .. import check, photos
+    from ..data import check
 
     report = work(check.check, root, size, jobs or os.cpu_count() or 1)
     typer.echo(table(report.domains))
@@ -55,7 +56,7 @@ def check(
             typer.echo(f"  and {len(problems) - SHOWN:,} more" + ("" if json_file else "; --json FILE lists all"))
     if json_file:
         try:
-            with photos.atomic(json_file) as temporary:
+            with atomic(json_file) as temporary:
                 temporary.write_text(json.dumps(report.to_dict(), indent=2))
         except OSError as error:
             usage(f"{json_file}: cannot be written ({error.strerror})")
@@ -70,14 +71,14 @@ def prepare(
     size: Annotated[int, typer.Option(min=8, max=2048, help="side of the crops, pixels")] = 256,
     face: Annotated[str, typer.Option(help="centre; or cat, human: photos without one are left out")] = "centre",
     val: Annotated[
-        Optional[float], typer.Option(help="part for validation, where the source names none; default: 0.1")
+        float | None, typer.Option(help="part for validation, where the source names none; default: 0.1")
     ] = None,
-    csv: Annotated[Optional[Path], typer.Option(help="table with columns file, domain and, if wanted, split")] = None,
+    csv: Annotated[Path | None, typer.Option(help="table with columns file, domain and, if wanted, split")] = None,
     attribute: Annotated[
-        Optional[str], typer.Option(help="CelebA attribute that makes the classes: NAME, or NAME=CLASS,CLASS")
+        str | None, typer.Option(help="CelebA attribute that makes the classes: NAME, or NAME=CLASS,CLASS")
     ] = None,
     attributes: Annotated[
-        Optional[Path], typer.Option(help="CelebA list of attributes; default: looked for in SOURCE")
+        Path | None, typer.Option(help="CelebA list of attributes; default: looked for in SOURCE")
     ] = None,
     jobs: Jobs = None,
 ):
@@ -85,7 +86,7 @@ def prepare(
 
     OUT/prepared.json lists what became of each photo. The exit code is 1 if some photos failed or were missing.
     """
-    from .. import prepare
+    from ..data import prepare
 
     options = {"size": size, "face": face, "val": val, "csv": csv, "attribute": attribute, "attributes": attributes}
     record = work(prepare.prepare, source, out, **options, jobs=jobs or os.cpu_count() or 1)

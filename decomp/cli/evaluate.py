@@ -1,16 +1,16 @@
 """Commands for those who train: evaluate, release."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from .app import app, usage
 
 Data = Annotated[Path, typer.Option(help="folder laid out as {train,val}/{domain}/*", exists=True, file_okay=False)]
-Against = Annotated[Optional[str], typer.Option(help="model of another seed: are its channels the same?")]
+Against = Annotated[str | None, typer.Option(help="model of another seed: are its channels the same?")]
 Eyes = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(help="folder of cats with marked eyes, crops.json in it", exists=True, file_okay=False),
 ]
 
@@ -37,10 +37,10 @@ def evaluate(
     weights: Annotated[str, typer.Argument(help="bundled model, folder, or hub id; see `decomp models`")],
     data: Data,
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--out", "-o", help="folder for figures.json and report.html; default: print", file_okay=False),
     ] = None,
-    per_domain: Annotated[Optional[int], typer.Option(min=2, help="photos of each class; default: all")] = None,
+    per_domain: Annotated[int | None, typer.Option(min=2, help="photos of each class; default: all")] = None,
     against: Against = None,
     eyes: Eyes = None,
     fid: Annotated[bool, typer.Option("--fid", help="also FID; may download Inception's weights")] = False,
@@ -48,10 +48,11 @@ def evaluate(
     """Measure a model on validation photos: fidelity, class transfer, what its branches have become."""
     import json
 
-    from .. import report
-    from ..evaluate import EvaluationError, fingerprint, labelled
-    from ..evaluate import evaluate as measured
+    from ..evaluation import report
+    from ..evaluation.evaluate import EvaluationError, labelled
+    from ..evaluation.evaluate import evaluate as measured
     from ..photos import PhotoError
+    from ..weights import fingerprint
 
     model, second = given_model(weights), given_model(against)
     try:
@@ -78,9 +79,9 @@ def release(
     """Make a model folder of a training run: weights in half precision, channels named, figures, card."""
     import torch
 
-    from ..evaluate import EvaluationError
+    from ..evaluation.evaluate import EvaluationError
+    from ..evaluation.release import release as write
     from ..photos import PhotoError
-    from ..release import release as write
 
     try:
         write(run, data, out, epochs, eyes, given_model(against), "cuda" if torch.cuda.is_available() else "cpu")

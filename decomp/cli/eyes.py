@@ -1,7 +1,7 @@
 """Commands around a cat's eyes: eyes, calibrate-eyes, evaluate-eyes."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ def calibrated(name: str):
         model.domain_index("cat")
     except ValueError as error:
         usage(str(error))
-    if not model.config.eyes:
+    if not model.facts.eyes:
         usage(f"model {name!r} was not calibrated for eyes; `decomp calibrate-eyes` does it")
     return model
 
@@ -35,7 +35,7 @@ def eyes(
     skip_existing: Skip = False,
 ):
     """Segment the eyes of cats: masks, an overlay and figures for each photo, and one table for all of them."""
-    from ..jobs import Eyes
+    from ..eyes.job import Eyes
 
     shard_of(shard)
     calibrated(model)
@@ -44,14 +44,15 @@ def eyes(
 
 @app.command()
 def calibrate_eyes(
-    weights: Annotated[Path, typer.Argument(help="model folder; its config.json is rewritten", exists=True)],
+    weights: Annotated[Path, typer.Argument(help="model folder; its channels.json is rewritten", exists=True)],
     data: Data,
     jobs: Jobs = 1,
 ):
     """Measure which channels find a cat's eyes, on photos whose eyes are marked."""
     import json
 
-    from .. import calibrate, decomposer
+    from .. import decomposer
+    from ..eyes import calibrate
     from ..photos import PhotoError
 
     try:
@@ -76,12 +77,13 @@ def evaluate_eyes(
         int, typer.Option(min=0, max=10, help="each photo is judged by a calibration that did not see it; 0: as it is")
     ] = 2,
     masks: Annotated[
-        Optional[Path], typer.Option(help="folder with NAME.left.png and NAME.right.png, for IoU", exists=True)
+        Path | None, typer.Option(help="folder with NAME.left.png and NAME.right.png, for IoU", exists=True)
     ] = None,
     jobs: Jobs = 1,
 ):
     """Measure the segmentation and its baselines against marked eyes."""
-    from .. import decomposer, evaluate_eyes
+    from .. import decomposer
+    from ..eyes import evaluate as evaluate_eyes
     from ..photos import PhotoError
 
     if folds == 1:

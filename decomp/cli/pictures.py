@@ -4,7 +4,7 @@ import functools
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,13 +17,13 @@ LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
 
 Domain = Annotated[str, typer.Option(help="class of the photo, or auto")]
 Target = Annotated[
-    Optional[list[str]], typer.Option(help="class to turn into: NAME for all channels, or CHANNEL=NAME, repeatable")
+    list[str] | None, typer.Option(help="class to turn into: NAME for all channels, or CHANNEL=NAME, repeatable")
 ]
-Size = Annotated[Optional[int], typer.Option(help="side of the decomposed square, pixels; default: the model's")]
-BoxOption = Annotated[Optional[str], typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
+Size = Annotated[int | None, typer.Option(help="side of the decomposed square, pixels; default: the model's")]
+BoxOption = Annotated[str | None, typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
 MaxPixels = Annotated[float, typer.Option("--max-megapixels", help="larger photos are refused")]
 Base = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(help="photo (keeps the unexplained rest) or regenerated; default: photo, with --target regenerated"),
 ]
 
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def model(self):
-        from ..jobs import model
+        from ..decomposer import cached as model
 
         return model(self.name)
 
@@ -145,7 +145,7 @@ def recompose(
     source: Annotated[Path, typer.Argument(help="a photo, a folder of photos, or a layers.npz", exists=True)],
     out: Annotated[Path, typer.Option("--out", "-o", help="picture to write; a folder for a folder")],
     strength: Annotated[
-        Optional[list[str]], typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 is the photo's own")
+        list[str] | None, typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 is the photo's own")
     ] = None,
     base: Base = None,
     crop: Annotated[bool, typer.Option("--crop", help="write the square only, not the whole photo")] = False,
@@ -279,10 +279,11 @@ def models():
     """List the bundled models, their classes and channels."""
     import json
 
+    from ..channels import ChannelFacts
     from ..weights import WEIGHTS, bundled
 
     for name in bundled():
         config = json.loads((WEIGHTS / name / "config.json").read_text())
         typer.echo(f"{name}: {', '.join(config['domains'])}, trained at {config['size']} x {config['size']} pixels")
-        for k, role in enumerate(config["roles"], start=1):
+        for k, role in enumerate(ChannelFacts.read(WEIGHTS / name).roles, start=1):
             typer.echo(f"  {k} {role['name']}")

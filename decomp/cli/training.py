@@ -1,7 +1,7 @@
 """Commands for those who train: train."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,9 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
     import json
     import tomllib
 
-    from ..record import OPTIONS
+    from ..training.log import OPTIONS
 
-    bundled = Path(__file__).parents[1] / "configs"
+    bundled = Path(__file__).parents[1] / "training" / "configs"
     named = bundled / f"{config}.toml"
     path = named if named.is_file() else Path(config)
     try:
@@ -24,7 +24,9 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
         options = tomllib.loads(path.read_text())
     except OSError:
         names = sorted(str(p.relative_to(bundled).with_suffix("")) for p in bundled.rglob("*.toml"))
-        usage(f"there is no configuration {config!r}; accepted: {', '.join(names)}, a .toml file, or a run folder to resume")
+        usage(
+            f"there is no configuration {config!r}; accepted: {', '.join(names)}, a .toml file, or a run folder to resume"
+        )
     except ValueError as error:
         usage(f"{path}: is not a configuration: {error}")
     unknown = set(options) - {"model", "training"}
@@ -38,9 +40,9 @@ def train(
     config: Annotated[str, typer.Argument(help="bundled name, .toml file, or the folder of a run to resume")],
     data: Annotated[Path, typer.Option(help="folder laid out as {train,val}/{class}/*", exists=True)],
     out: Annotated[Path, typer.Option(help="folder for runs; each gets a numbered folder there")] = Path("runs"),
-    start: Annotated[Optional[Path], typer.Option(help="compact/ folder of another run to begin from")] = None,
+    start: Annotated[Path | None, typer.Option(help="compact/ folder of another run to begin from")] = None,
     minutes: Annotated[float, typer.Option(help="stop after this long")] = float("inf"),
-    seed: Annotated[Optional[int], typer.Option(help="another seed than the configuration's")] = None,
+    seed: Annotated[int | None, typer.Option(help="another seed than the configuration's")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads, 0 for torch's default")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print options, sizes and memory, and end")] = False,
@@ -59,10 +61,10 @@ def train(
     import torch
 
     from ..config import ModelConfig
-    from ..dataset import domains_of
-    from ..parallel import Processes
-    from ..record import new_run
-    from ..training import TrainConfig, Trainer
+    from ..data.dataset import domains_of
+    from ..training.distributed import Processes
+    from ..training.log import new_run
+    from ..training.trainer import TrainConfig, Trainer
 
     if threads:
         torch.set_num_threads(threads)
@@ -73,9 +75,13 @@ def train(
         model = ModelConfig.from_dict({"domains": domains_of(data)} | settings)
         training = TrainConfig.from_dict(options.get("training", {}) | ({} if seed is None else {"seed": seed}))
         if dry_run:
-            from ..estimate import estimate
+            from ..training.estimate import estimate
 
-            typer.echo(json.dumps({"model": model.to_dict(), "training": asdict(training)} | estimate(model, training), indent=2))
+            typer.echo(
+                json.dumps(
+                    {"model": model.to_dict(), "training": asdict(training)} | estimate(model, training), indent=2
+                )
+            )
             return
         processes = Processes(device)
         folder = resumed or Path(processes.from_first(str(new_run(out, name)) if processes.first else None))

@@ -1,6 +1,6 @@
 """The command that opens the web page."""
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -9,8 +9,10 @@ from .app import app, usage
 
 @app.command()
 def ui(
-    model: Annotated[Optional[list[str]], typer.Option(help="model to offer, repeatable; default: all bundled ones")] = None,
-    port: Annotated[Optional[int], typer.Option(min=1, max=65535, help="default: the first free one from 7860 on")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="model to offer, repeatable; default: all bundled ones")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="default: the first free one from 7860 on")] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="offer every action as an MCP tool as well")] = False,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="open the page in a browser")] = True,
 ):

@@ -61,7 +61,9 @@ class Page:
         """What a tab shows of a new decomposition."""
         self._refreshed.append((outputs, refresh))
 
-    def decomposing(self, listen: Callable, make: Callable[..., Visit], inputs: list, run: bool = True, **options) -> None:
+    def decomposing(
+        self, listen: Callable, make: Callable[..., Visit], inputs: list, run: bool = True, **options
+    ) -> None:
         """An event that ends in a new visit. Those that run the network wait in one queue."""
         self._decompositions.append((listen, make, inputs, run, options))
 
@@ -76,8 +78,15 @@ class Page:
             work = _then(make, shown, len(outputs))
             queued = {"concurrency_id": "model", "concurrency_limit": 1} if run else {"queue": False}
             triggers = options.pop("triggers", None)
-            arguments = {"fn": self.plainly(work), "inputs": inputs, "outputs": outputs, "api_visibility": "private",
-                         "show_progress_on": self.progress_on, **queued, **options}
+            arguments = {
+                "fn": self.plainly(work),
+                "inputs": inputs,
+                "outputs": outputs,
+                "api_visibility": "private",
+                "show_progress_on": self.progress_on,
+                **queued,
+                **options,
+            }
             listen(triggers, **arguments) if triggers else listen(**arguments)
         first = next(iter(self.shown_examples.values()))
         demo.load(lambda: shown(first), None, outputs, show_progress="hidden", queue=False, api_visibility="private")
@@ -95,7 +104,9 @@ class Page:
             except ValueError as error:  # PhotoError is one
                 raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
             except MemoryError as error:
-                raise gr.Error("This does not fit into the server's memory at this size.", print_exception=False) from error
+                raise gr.Error(
+                    "This does not fit into the server's memory at this size.", print_exception=False
+                ) from error
 
         return said
 
@@ -121,7 +132,12 @@ def build(models: dict[str, Decomposer]) -> gr.Blocks:
                 photo.column(page)
             with gr.Column(scale=7, min_width=320), gr.Tabs():
                 for title, module in {
-                    "Channels": channels, "Strengths": strengths, "Sweep": sweep, "Textures": textures, "Eyes": eyes, "Export": takeaway,
+                    "Channels": channels,
+                    "Strengths": strengths,
+                    "Sweep": sweep,
+                    "Textures": textures,
+                    "Eyes": eyes,
+                    "Export": takeaway,
                 }.items():
                     with gr.Tab(title, id=title) as page.tab:
                         module.tab(page)

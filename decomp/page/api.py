@@ -37,7 +37,9 @@ def endpoints(page) -> None:
         decomposer = page.models[model]
         size = int(size or decomposer.config.size)
         if not 2 * decomposer.config.stride <= size <= 512:
-            raise ValueError(f"size is {size}; accepted: {2 * decomposer.config.stride} to 512, or 0 for the model's own")
+            raise ValueError(
+                f"size is {size}; accepted: {2 * decomposer.config.stride} to 512, or 0 for the model's own"
+            )
         sides = [part.strip() for part in (box or "").split(",") if part.strip()]
         if sides and not (len(sides) == 3 and all(part.isdecimal() for part in sides)):
             raise ValueError(f"{box!r} is not LEFT,TOP,SIDE in pixels")
@@ -58,8 +60,15 @@ def endpoints(page) -> None:
         return str(path), describe(visit.own)
 
     def recompose(
-        photo: dict, strengths: str, base: str = "photo", target: str = "", crop: bool = False, model: str = names[0],
-        domain: str = AUTO, size: int = 0, box: str = "",
+        photo: dict,
+        strengths: str,
+        base: str = "photo",
+        target: str = "",
+        crop: bool = False,
+        model: str = names[0],
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
     ):
         """Put the photo together again with each channel at the strength you give.
 
@@ -82,8 +91,16 @@ def endpoints(page) -> None:
         return stored(visit.show(edited, base), "edited.png") if crop else str(pasted(visit, edited, None)[0])
 
     def sweep_channel(
-        photo: dict, channel: str, first: float = -1, last: float = 3, steps: int = 9, base: str = "photo", model: str = names[0],
-        domain: str = AUTO, size: int = 0, box: str = "",
+        photo: dict,
+        channel: str,
+        first: float = -1,
+        last: float = 3,
+        steps: int = 9,
+        base: str = "photo",
+        model: str = names[0],
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
     ):
         """Show one channel at a row of strengths.
 
@@ -126,7 +143,14 @@ def endpoints(page) -> None:
         marked = stored(tab_eyes.contour(visit, found), "eyes.png")
         return marked, tab_eyes.written(visit, found) if found.found else None, tab_eyes.facts(found)
 
-    def take_away(photo: dict, kind: str = takeaway.LAYERS, model: str = names[0], domain: str = AUTO, size: int = 0, box: str = ""):
+    def take_away(
+        photo: dict,
+        kind: str = takeaway.LAYERS,
+        model: str = names[0],
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ):
         """All layers as one file.
 
         Args:
@@ -146,10 +170,10 @@ def endpoints(page) -> None:
             name: {
                 "classes": m.config.domains,
                 "size": m.config.size,
-                "channels": list(m.config.roles) or [{"name": name} for name in m.names],
+                "channels": list(m.facts.roles) or [{"name": name} for name in m.names],
                 "other layers": OTHER_LAYERS,
-                "presets": presets.strengths(m.config),
-                "textures": presets.textures(m.config),
+                "presets": presets.strengths(m),
+                "textures": presets.textures(m),
             }
             for name, m in page.models.items()
         }
@@ -164,19 +188,37 @@ def endpoints(page) -> None:
             gr.Textbox("", label="box"),
         ]
         base = gr.Dropdown(["photo", "regenerated"], value="photo", label="base")
-        file, facts, files = gr.File(label="file"), gr.JSON(label="result"), gr.File(label="files", file_count="multiple")
+        file, facts, files = (
+            gr.File(label="file"),
+            gr.JSON(label="result"),
+            gr.File(label="files", file_count="multiple"),
+        )
         picture, second = gr.Image(label="picture", format="png"), gr.File(label="animation")
         actions = [
             (decompose, [photo, *common], [picture, facts]),
             (
                 recompose,
-                [photo, gr.Textbox("", label="strengths"), base, gr.Textbox("", label="target"), gr.Checkbox(False, label="crop"), *common],
+                [
+                    photo,
+                    gr.Textbox("", label="strengths"),
+                    base,
+                    gr.Textbox("", label="target"),
+                    gr.Checkbox(False, label="crop"),
+                    *common,
+                ],
                 file,
             ),
             (
                 sweep_channel,
-                [photo, gr.Textbox(label="channel"), gr.Number(-1, label="first"), gr.Number(3, label="last"),
-                 gr.Number(9, precision=0, label="steps"), base, *common],
+                [
+                    photo,
+                    gr.Textbox(label="channel"),
+                    gr.Number(-1, label="first"),
+                    gr.Number(3, label="last"),
+                    gr.Number(9, precision=0, label="steps"),
+                    base,
+                    *common,
+                ],
                 [picture, second],
             ),
             (separate, [photo, gr.Textbox(label="a"), gr.Textbox(label="b"), *common], files),
@@ -188,7 +230,13 @@ def endpoints(page) -> None:
             if photo in inputs:
                 action.__doc__ = _documented(action)
             gr.Button(action.__name__).click(
-                page.plainly(action), inputs, outputs, api_name=action.__name__, preprocess=False, concurrency_id="model", concurrency_limit=1
+                page.plainly(action),
+                inputs,
+                outputs,
+                api_name=action.__name__,
+                preprocess=False,
+                concurrency_id="model",
+                concurrency_limit=1,
             )
 
 
@@ -196,7 +244,9 @@ def _documented(action) -> str:
     """The docstring with the arguments that all actions share; it becomes the API page and the MCP tool."""
     text, returns = inspect.getdoc(action).split("Returns:")
     summary, _, own = text.partition("Args:\n")
-    return "\n".join([summary.rstrip(), "", "Args:", PHOTO, *([own.rstrip()] if own else []), COMMON, "Returns:" + returns])
+    return "\n".join(
+        [summary.rstrip(), "", "Args:", PHOTO, *([own.rstrip()] if own else []), COMMON, "Returns:" + returns]
+    )
 
 
 def _pairs(text: str) -> dict[str, str]:

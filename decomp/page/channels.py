@@ -18,7 +18,12 @@ def tab(page) -> None:
     cards = gr.HTML(elem_id="cards")
 
     view.input(
-        page.plainly(channel_cards), [page.visit, view], cards, show_progress="hidden", api_visibility="private", queue=False
+        page.plainly(channel_cards),
+        [page.visit, view],
+        cards,
+        show_progress="hidden",
+        api_visibility="private",
+        queue=False,
     )
     page.after_decomposing([view, cards], lambda visit: ["raised", channel_cards(visit, "raised")])
 
@@ -37,7 +42,9 @@ def channel_cards(visit: Visit, view: str) -> str:
     terms = [
         figure(visit.view, "x, the photo", d.domain),
         figure(to_bytes(d.residual), "R, the smooth base", "over-smoothed"),
-        figure(to_bytes(together / contrast), "all channels", f"{sum(c.active for c in d.info)} of {len(d.info)} active"),
+        figure(
+            to_bytes(together / contrast), "all channels", f"{sum(c.active for c in d.info)} of {len(d.info)} active"
+        ),
         figure(to_bytes(d.raised("unexplained")), "E, unexplained", "x - f(x)"),
     ]
     signs = ["<b>=</b>", "<b>+</b>", "<b>+</b>", ""]

@@ -12,8 +12,8 @@ import numpy as np
 from .. import faces
 from ..decomposer import Decomposer
 from ..decomposition import to_bytes
-from ..eye_finder import find_eyes
-from ..eyes import EyeSegmentation, resized, segment_eyes
+from ..eyes.finder import find_eyes
+from ..eyes.segment import EyeSegmentation, resized, segment_eyes
 from .pictures import figure, figures, place, png
 from .visit import Visit
 
@@ -39,10 +39,18 @@ def tab(page) -> None:
         except ValueError as error:  # weights that were never calibrated
             return f'<p class="says">{html.escape(str(error))}</p>', gr.update(visible=False), None, None, ""
         path = written(visit, eyes) if eyes.found else None
-        return sentence(eyes), gr.update(visible=True), annotated(visit, eyes), gr.update(value=path, visible=eyes.found), seen(visit, eyes)
+        return (
+            sentence(eyes),
+            gr.update(visible=True),
+            annotated(visit, eyes),
+            gr.update(value=path, visible=eyes.found),
+            seen(visit, eyes),
+        )
 
     outputs = [says, shown, marked, download, steps]
-    find.click(page.plainly(look), page.visit, outputs, show_progress_on=find, concurrency_id="eyes", api_visibility="private")
+    find.click(
+        page.plainly(look), page.visit, outputs, show_progress_on=find, concurrency_id="eyes", api_visibility="private"
+    )
     page.after_decomposing([says, shown], lambda visit: ["", gr.update(visible=False)])
 
 
@@ -91,7 +99,9 @@ def contour(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
     """The face with the outline of each eye, (V, V, 3) uint8."""
     drawn = view(visit, eyes)
     for mask, colour in zip((eyes.left, eyes.right) if eyes.found else (), COLOURS.values()):
-        outline, _ = cv2.findContours(resized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outline, _ = cv2.findContours(
+            resized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
         cv2.drawContours(drawn, outline, -1, rgb, max(1, len(drawn) // 200))
     return drawn
@@ -107,7 +117,9 @@ def _grey(plane: np.ndarray) -> np.ndarray:
 def facts(eyes: EyeSegmentation) -> dict:
     """The same as numbers, in pixels of the whole photo."""
     named = zip(("left", "right"), eyes.photo_eyes())
-    return {"found": eyes.found, "confidence": eyes.confidence, "reason": eyes.reason} | {side: eye._asdict() for side, eye in named}
+    return {"found": eyes.found, "confidence": eyes.confidence, "reason": eyes.reason} | {
+        side: eye._asdict() for side, eye in named
+    }
 
 
 def written(visit: Visit, eyes: EyeSegmentation) -> str:

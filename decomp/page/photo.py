@@ -9,24 +9,43 @@ from .visit import Visit, box_in_percent, centred_box, receive
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 AUTO = "auto"
-FOUND = {"cat": "found by the cat detector", "human": "found by the face detector", "centre": "not searched for or not found, so the centre", "given": "where you put it"}
+FOUND = {
+    "cat": "found by the cat detector",
+    "human": "found by the face detector",
+    "centre": "not searched for or not found, so the centre",
+    "given": "where you put it",
+}
 
 
 def column(page) -> list:
     """Build it; returns the triggers of a decomposition, which are wired when all tabs stand."""
     photo = gr.Image(
-        label="Your photo", sources=["upload", "webcam", "clipboard"], height=190, format="png", elem_id="photo", buttons=[],
+        label="Your photo",
+        sources=["upload", "webcam", "clipboard"],
+        height=190,
+        format="png",
+        elem_id="photo",
+        buttons=[],
         placeholder="Drop a photo of a face here\n- or -\nClick to choose one",
     )
     with gr.Row(elem_classes="examples"):
-        examples = {p.stem: gr.Button(p.stem.capitalize(), size="sm", icon=str(p), min_width=100) for p in page.examples}
+        examples = {
+            p.stem: gr.Button(p.stem.capitalize(), size="sm", icon=str(p), min_width=100) for p in page.examples
+        }
     scene = gr.Image(
-        label="The photo and the square of the face", alt_text="The photo, with everything outside the square of the face dimmed",
-        show_label=False, format="png", interactive=False, elem_id="scene", buttons=[],
+        label="The photo and the square of the face",
+        alt_text="The photo, with everything outside the square of the face dimmed",
+        show_label=False,
+        format="png",
+        interactive=False,
+        elem_id="scene",
+        buttons=[],
     )
     page.progress_on = says = gr.HTML(elem_id="says")
     model = gr.Radio(
-        [(f"{name}: {', '.join(m.config.domains)}", name) for name, m in page.models.items()], value=next(iter(page.models)), label="Model"
+        [(f"{name}: {', '.join(m.config.domains)}", name) for name, m in page.models.items()],
+        value=next(iter(page.models)),
+        label="Model",
     )
     with gr.Accordion("Class, size, square", open=False):
         domain = gr.Dropdown([AUTO], value=AUTO, label="Class of the photo", filterable=False)
@@ -66,8 +85,12 @@ def column(page) -> list:
         page.decomposing(button.click, lambda stem=stem: page.shown_examples[stem], [], run=False)
     page.decomposing(model.input, lambda visit, name: again(visit, name, AUTO, 0), [page.visit, model])
     page.decomposing(
-        gr.on, lambda visit, name, domain, size: again(visit, name, domain, size, visit.own.box if visit.own.box.found == "given" else None),
-        keep, triggers=[domain.input, size.input],
+        gr.on,
+        lambda visit, name, domain, size: again(
+            visit, name, domain, size, visit.own.box if visit.own.box.found == "given" else None
+        ),
+        keep,
+        triggers=[domain.input, size.input],
     )
     page.decomposing(find.click, lambda visit, name, domain, size: again(visit, name, domain, size), keep)
     page.decomposing(
@@ -89,8 +112,14 @@ def column(page) -> list:
         return outlined(visit.scene, left, top, side)
 
     gr.on(
-        [s.input for s in square], page.plainly(draw), [page.visit, *square], scene,
-        show_progress="hidden", trigger_mode="always_last", queue=False, api_visibility="private",
+        [s.input for s in square],
+        page.plainly(draw),
+        [page.visit, *square],
+        scene,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        queue=False,
+        api_visibility="private",
     )
 
     def refresh(visit: Visit) -> list:

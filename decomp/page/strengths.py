@@ -26,10 +26,19 @@ def tab(page) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=300, elem_classes="result-column"):
             result = gr.ImageSlider(
-                label="Before | after", format="png", interactive=False, elem_classes="result", buttons=["fullscreen"], max_height=520
+                label="Before | after",
+                format="png",
+                interactive=False,
+                elem_classes="result",
+                buttons=["fullscreen"],
+                max_height=520,
             )
-            base = gr.Radio([("the photo", "photo"), ("the re-generated picture", "regenerated")], value="photo", label="Work on",
-                            info="The photo keeps what the network can't explain, so nothing is lost. Re-generated is what it draws by itself.")
+            base = gr.Radio(
+                [("the photo", "photo"), ("the re-generated picture", "regenerated")],
+                value="photo",
+                label="Work on",
+                info="The photo keeps what the network can't explain, so nothing is lost. Re-generated is what it draws by itself.",
+            )
             preset = gr.Radio([], label="Presets", info="Chosen by what was measured of this model's channels.")
         with gr.Column(scale=5, min_width=300):
             with gr.Column(elem_classes="desk"):
@@ -37,14 +46,21 @@ def tab(page) -> None:
                 residual, unexplained = _strip("R, the smooth base"), _strip("E, unexplained")
             reset = gr.Button("Reset all to 1", size="sm", elem_id="reset")
             with gr.Accordion("Turn into another class", open=False, elem_id="classes"):
-                gr.HTML('<p class="says">Each channel can be drawn as another class: the fur of a dog, the eyes of a cat. This runs the network.</p>')
+                gr.HTML(
+                    '<p class="says">Each channel can be drawn as another class: the fur of a dog, the eyes of a cat. This runs the network.</p>'
+                )
                 everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
                 with gr.Row():
-                    classes = [gr.Dropdown([OWN], value=OWN, label=f"channel {k}", filterable=False, min_width=150) for k in range(1, page.most + 1)]
+                    classes = [
+                        gr.Dropdown([OWN], value=OWN, label=f"channel {k}", filterable=False, min_width=150)
+                        for k in range(1, page.most + 1)
+                    ]
             with gr.Accordion("Put it back into the whole photo", open=False, elem_id="back"):
                 format = gr.Dropdown(list(FORMATS), value="as uploaded", label="File format", filterable=False)
                 paste = gr.Button("Paste back", variant="primary")
-                whole = gr.Image(label="The whole photo", format="png", interactive=False, visible=False, buttons=["fullscreen"])
+                whole = gr.Image(
+                    label="The whole photo", format="png", interactive=False, visible=False, buttons=["fullscreen"]
+                )
                 download = gr.DownloadButton("Download", visible=False, elem_id="download")
     sliders = [residual.slider, *(row.slider for row in rows), unexplained.slider]
 
@@ -71,7 +87,7 @@ def tab(page) -> None:
         return gr.update(value=shown, visible=True), gr.update(value=path, label=label, visible=True)
 
     def choose(visit: Visit, name: str | None):
-        values = presets.strengths(page.models[visit.model].config).get(name, {})
+        values = presets.strengths(page.models[visit.model]).get(name, {})
         channels = [values.get(k, 1.0) for k in range(1, page.most + 1)]
         return [values.get("residual", 1.0), *channels, values.get("unexplained", 1.0)]
 
@@ -94,7 +110,14 @@ def tab(page) -> None:
         api_name="page_sliders",
         api_visibility="undocumented",
     )
-    preset.input(page.plainly(choose), [page.visit, preset], sliders, show_progress="hidden", queue=False, api_visibility="private")
+    preset.input(
+        page.plainly(choose),
+        [page.visit, preset],
+        sliders,
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
     reset.click(None, None, [preset, *sliders], js=RESET.replace("{n}", str(len(sliders))))
     for row in (residual, *rows, unexplained):
         row.mute.click(None, row.slider, row.slider, js=MUTE)
@@ -111,14 +134,17 @@ def tab(page) -> None:
         api_visibility="private",
     )
     paste.click(
-        page.plainly(paste_back), [page.visit, base, format, *sliders], [whole, download],
-        show_progress_on=paste, api_visibility="private",
+        page.plainly(paste_back),
+        [page.visit, base, format, *sliders],
+        [whole, download],
+        show_progress_on=paste,
+        api_visibility="private",
     )
 
     def refresh(visit: Visit) -> list:
         d, model = visit.own, page.models[visit.model]
         choices = [OWN] + [c for c in model.config.domains if c != d.domain]
-        updates = [(visit.before, visit.before), "photo", gr.update(choices=list(presets.strengths(model.config)), value=None)]
+        updates = [(visit.before, visit.before), "photo", gr.update(choices=list(presets.strengths(model)), value=None)]
         for k in range(1, page.most + 1):
             here = k <= len(d.names)
             info = d.info[k - 1] if here else None
@@ -159,7 +185,9 @@ class _strip:
     def __init__(self, label: str, k: int | None = None):
         with gr.Row(elem_classes="strip") as self.row:
             self.thumb = gr.HTML(elem_classes="thumb")
-            self.slider = gr.Slider(LOWEST, HIGHEST, 1, step=0.05, label=label, elem_id=f"strength-{k or label[0]}", buttons=[])
+            self.slider = gr.Slider(
+                LOWEST, HIGHEST, 1, step=0.05, label=label, elem_id=f"strength-{k or label[0]}", buttons=[]
+            )
             with gr.Column(elem_classes="pair"):
                 if k:
                     self.solo = gr.Button(f"Solo {k}", size="sm", min_width=0)

@@ -12,13 +12,17 @@ MOST_STEPS = 25
 
 
 def tab(page) -> None:
-    gr.HTML('<p class="says">Slide one channel from weak to strong and watch what it does. 1 is the photo as it is.</p>')
+    gr.HTML(
+        '<p class="says">Slide one channel from weak to strong and watch what it does. 1 is the photo as it is.</p>'
+    )
     with gr.Row():
         layer = gr.Dropdown([], label="Channel", filterable=False, min_width=220)
         first = gr.Slider(-2, 4, -1, step=0.25, label="From", buttons=[])
         last = gr.Slider(-2, 4, 3, step=0.25, label="To", buttons=[])
         steps = gr.Slider(2, MOST_STEPS, 9, step=1, label="Steps", buttons=[])
-    base = gr.Radio([("the photo", "photo"), ("the re-generated picture", "regenerated")], value="photo", label="Sweep on")
+    base = gr.Radio(
+        [("the photo", "photo"), ("the re-generated picture", "regenerated")], value="photo", label="Sweep on"
+    )
     go = gr.Button("Sweep", variant="primary", elem_id="sweep")
     with gr.Row():
         with gr.Column(scale=5, min_width=280):
@@ -35,8 +39,11 @@ def tab(page) -> None:
         return row, gr.update(visible=True), str(moving), str(strip), str(moving)
 
     go.click(
-        page.plainly(sweep), [page.visit, layer, first, last, steps, base],
-        [frames, right, animation, strip_file, animation_file], show_progress_on=go, api_visibility="private",
+        page.plainly(sweep),
+        [page.visit, layer, first, last, steps, base],
+        [frames, right, animation, strip_file, animation_file],
+        show_progress_on=go,
+        api_visibility="private",
     )
 
     def refresh(visit: Visit) -> list:

@@ -23,7 +23,7 @@ NOTES = {
 is taken away (-). With all layers visible the stack is the photo, bit for bit. Change a layer's opacity to change the channel's strength.""",
     ZIP: "A contact sheet, every layer raw, raised and added, the .npz, the .tif and decomposition.json, as <code>decomp decompose</code> writes them.",
     TIFF: "Thirty-two-bit pages that name their layer: the photo, R, the channels, E. Their sum is the photo.",
-    NPZ: 'Read it with <code>numpy.load</code>, or put it together again with <code>decomp recompose layers.npz</code>.',
+    NPZ: "Read it with <code>numpy.load</code>, or put it together again with <code>decomp recompose layers.npz</code>.",
 }
 
 
@@ -33,12 +33,20 @@ def tab(page) -> None:
     make = gr.Button("Make the file", variant="primary", elem_id="make")
     download = gr.DownloadButton("Download", visible=False, elem_id="take")
 
-    kind.change(lambda kind: (_note(kind), gr.update(visible=False)), kind, [note, download], show_progress="hidden", queue=False,
-                api_visibility="private")
+    kind.change(
+        lambda kind: (_note(kind), gr.update(visible=False)),
+        kind,
+        [note, download],
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
 
     def pack(visit: Visit, kind: str):
         path = write(visit, kind)
-        return gr.update(value=str(path), label=f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)", visible=True)
+        return gr.update(
+            value=str(path), label=f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)", visible=True
+        )
 
     make.click(page.plainly(pack), [page.visit, kind], download, show_progress_on=make, api_visibility="private")
     page.after_decomposing([download], lambda visit: [gr.update(visible=False)])

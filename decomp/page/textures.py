@@ -12,7 +12,9 @@ from .visit import Visit
 
 
 def tab(page) -> None:
-    gr.HTML('<p class="says">Sort the channels into two groups. Each group\'s sum is a texture; what belongs to neither stays in the photo.</p>')
+    gr.HTML(
+        '<p class="says">Sort the channels into two groups. Each group\'s sum is a texture; what belongs to neither stays in the photo.</p>'
+    )
     preset = gr.Radio([], label="Presets", info="Split by what was measured of this model's channels.")
     with gr.Row():
         a = gr.CheckboxGroup([], label="First texture", elem_id="texture-a")
@@ -20,23 +22,34 @@ def tab(page) -> None:
     pictures = gr.HTML(elem_id="textures")
 
     def chosen(visit: Visit, name: str):
-        return presets.textures(page.models[visit.model].config).get(name, ([], []))
+        return presets.textures(page.models[visit.model]).get(name, ([], []))
 
     def choose(visit: Visit, name: str):
         a, b = chosen(visit, name)
         return a, b, cards(visit, a, b)
 
     gr.on(
-        [a.input, b.input], page.plainly(cards), [page.visit, a, b], pictures,
-        show_progress="hidden", trigger_mode="always_last", queue=False, api_visibility="private",
+        [a.input, b.input],
+        page.plainly(cards),
+        [page.visit, a, b],
+        pictures,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        queue=False,
+        api_visibility="private",
     )
     preset.input(
-        page.plainly(choose), [page.visit, preset], [a, b, pictures], show_progress="hidden", queue=False, api_visibility="private"
+        page.plainly(choose),
+        [page.visit, preset],
+        [a, b, pictures],
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
     )
 
     def refresh(visit: Visit) -> list:
         names = [(f"{c.index} {c.name}", c.index) for c in visit.own.info]
-        pairs = presets.textures(page.models[visit.model].config)
+        pairs = presets.textures(page.models[visit.model])
         name = next(iter(pairs), None)
         a, b = pairs.get(name, ([1], [2]))
         return [

@@ -42,16 +42,18 @@ def main() -> None:
                 turns = [(seconds(ours), seconds(framed), seconds(peer)) for _ in range(ROUNDS)]
             d = ours()
             recompose = [seconds(lambda: d.recompose({1: 0.5, 2: 2})) for _ in range(50)]
-            rows.append({
-                "model": name,
-                "size": size,
-                "decompose_s": statistics.median(a for a, _, _ in turns),
-                "decompose_box_given_s": statistics.median(b for _, b, _ in turns),
-                "peer_s": statistics.median(c for _, _, c in turns),
-                "ratio": statistics.median(a / c for a, _, c in turns),
-                "ratio_box_given": statistics.median(b / c for _, b, c in turns),
-                "recompose_two_sliders_s": statistics.median(recompose),
-            })
+            rows.append(
+                {
+                    "model": name,
+                    "size": size,
+                    "decompose_s": statistics.median(a for a, _, _ in turns),
+                    "decompose_box_given_s": statistics.median(b for _, b, _ in turns),
+                    "peer_s": statistics.median(c for _, _, c in turns),
+                    "ratio": statistics.median(a / c for a, _, c in turns),
+                    "ratio_box_given": statistics.median(b / c for _, b, c in turns),
+                    "recompose_two_sliders_s": statistics.median(recompose),
+                }
+            )
     parameters = sum(p.numel() for p in full.parameters())
     print(json.dumps({"threads": torch.get_num_threads(), "peer_parameters": parameters, "rows": rows}, indent=2))
 

@@ -14,16 +14,19 @@ from pathlib import Path
 import cv2
 import torch
 
-from decomp import batch, eye_finder, eyes, faces, jobs, photos
+from decomp import faces, photos
+from decomp.batch import folder as batch
+from decomp.decomposer import cached
+from decomp.eyes import finder, job, segment
 from decomp.generator import BranchedGenerator
 
 COUNT = 60
 PARTS = {  # what is timed; none of these is called by another one
-    "files": [(photos, "load"), (jobs, "overlay")],
+    "files": [(photos, "load"), (job, "overlay")],
     "network": [(BranchedGenerator, "forward")],
     "detectors": [(faces, "detected")],
-    "search for the places": [(eye_finder, "place"), (eyes, "place")],
-    "Chan-Vese": [(eyes, "chan_vese_mask")],
+    "search for the places": [(finder, "place"), (segment, "place")],
+    "Chan-Vese": [(segment, "chan_vese_mask")],
 }
 
 
@@ -48,7 +51,7 @@ def run(source: Path, processes: int) -> float:
     """Seconds for the whole folder, processes started included."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
-        batch.run(source, Path(out), jobs.Eyes("animals"), folder=".eyes", skip_existing=False, jobs=processes)
+        batch.run(source, Path(out), job.Eyes("animals"), folder=".eyes", skip_existing=False, jobs=processes)
         return time.perf_counter() - started
 
 
@@ -59,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in found:
             shutil.copy(path, folder)
-        jobs.model("animals")
+        cached("animals")
         rates = {processes: len(found) / run(Path(folder), processes) for processes in (1, 2)}
         spent = defaultdict(float)
         timed(spent)

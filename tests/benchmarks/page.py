@@ -111,7 +111,11 @@ def processor(process: subprocess.Popen) -> float:
 
 
 def times(seconds: list[float]) -> dict:
-    return {"count": len(seconds), "median_ms": 1000 * statistics.median(seconds), "p95_ms": 1000 * sorted(seconds)[int(0.95 * len(seconds))]}
+    return {
+        "count": len(seconds),
+        "median_ms": 1000 * statistics.median(seconds),
+        "p95_ms": 1000 * sorted(seconds)[int(0.95 * len(seconds))],
+    }
 
 
 def main() -> None:
@@ -119,7 +123,9 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--moves", type=int, default=200, help="slider moves of the one visitor")
     parser.add_argument("--decompositions", type=int, default=200)
-    parser.add_argument("--memory-size", type=int, default=256, help="pixels of the decompositions that memory is measured over")
+    parser.add_argument(
+        "--memory-size", type=int, default=256, help="pixels of the decompositions that memory is measured over"
+    )
     options = parser.parse_args()
     result = {}
     process, url, result["page_s"] = start()
@@ -142,7 +148,9 @@ def main() -> None:
         result[f"move_{options.people}"] = times([seconds for of_one in moved for seconds in of_one])
         print(json.dumps(result), file=sys.stderr)  # what follows takes minutes
         with ThreadPoolExecutor(options.people) as pool:
-            result[f"move_{options.people}_one_a_second"] = times([s for of_one in pool.map(patiently, people) for s in of_one])
+            result[f"move_{options.people}_one_a_second"] = times(
+                [s for of_one in pool.map(patiently, people) for s in of_one]
+            )
 
         rss = {}
         for i in range(1, options.decompositions + 1):

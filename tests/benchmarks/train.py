@@ -22,7 +22,7 @@ from PIL import Image
 
 from decomp.cli.training import read_options
 from decomp.config import ModelConfig
-from decomp.training import TrainConfig, Trainer
+from decomp.training.trainer import TrainConfig, Trainer
 
 OURS, PEERS = 9, 3  # steps
 
@@ -48,13 +48,15 @@ def measure(model: ModelConfig, training: TrainConfig, device: str, steps: int, 
             float(trainer.step(x, y, target)["g"])  # waits for a GPU
             times.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    queue.put({
-        "images_per_second": training.batch / statistics.median(times[1:]),
-        "peak_memory_mib": round(peak / 1024),
-        "of_it_before_the_networks_mib": round(before / 1024),
-        "gpu_peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if device == "cuda" else None,
-        "parameters": [sum(p.numel() for p in network.parameters()) for network in (trainer.g, trainer.d)],
-    })
+    queue.put(
+        {
+            "images_per_second": training.batch / statistics.median(times[1:]),
+            "peak_memory_mib": round(peak / 1024),
+            "of_it_before_the_networks_mib": round(before / 1024),
+            "gpu_peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20) if device == "cuda" else None,
+            "parameters": [sum(p.numel() for p in network.parameters()) for network in (trainer.g, trainer.d)],
+        }
+    )
 
 
 def main(config: str = "animals") -> None:
@@ -62,7 +64,14 @@ def main(config: str = "animals") -> None:
     options, _, _ = read_options(config)
     model, training = ModelConfig.from_dict(options["model"]), TrainConfig.from_dict(options["training"])
     width = 2**14 // model.size
-    full = {"branches": 1, "base": width, "cap": 512, "downs": int(math.log2(model.size)) - 4, "patch": 1, "split": "gaussian"}
+    full = {
+        "branches": 1,
+        "base": width,
+        "cap": 512,
+        "downs": int(math.log2(model.size)) - 4,
+        "patch": 1,
+        "split": "gaussian",
+    }
     peer = ModelConfig.from_dict(model.to_dict() | full)
     peer_training = TrainConfig(**(vars(training) | {"critic_base": width, "critic_cap": 512}))
     found = {}
@@ -73,7 +82,9 @@ def main(config: str = "animals") -> None:
         found[name] = queue.get()
         process.join()
     found["ratio"] = found["ours"]["images_per_second"] / found["peer"]["images_per_second"]
-    print(json.dumps({"size": model.size, "batch": training.batch, "threads": torch.get_num_threads()} | found, indent=2))
+    print(
+        json.dumps({"size": model.size, "batch": training.batch, "threads": torch.get_num_threads()} | found, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Any work over a tree of photos, in several processes."""

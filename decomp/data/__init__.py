@@ -1,0 +1,1 @@
+"""From photos as downloaded to training batches: sources, preparing, checking, sampling."""

@@ -1,0 +1,1 @@
+"""How good a model is, and from a training run to a model folder."""

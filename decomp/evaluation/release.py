@@ -1,0 +1,156 @@
+"""From a training run to a model folder: classifier, roles, half precision, figures, and a card that cannot be wrong.
+
+The card's numbers are filled in from `figures.json` at every release. A person writes the part between the two marks
+(recipe, what the channels show, limits) and the front matter; both are kept.
+"""
+
+import contextlib
+import io
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..channels import ChannelFacts
+from ..data.dataset import square
+from ..decomposer import Decomposer, load
+from ..decomposition import to_bytes
+from ..generator import HUB, BranchedGenerator
+from ..templates import TEMPLATES
+from ..training.classifier import fit
+from ..weights import fingerprint
+from . import report, roles
+from .evaluate import EvaluationError, Stability, batches, evaluate, labelled, marked_eyes
+
+BEGIN, END = "<!-- prose: kept when the model is released again -->", "<!-- end of prose -->"
+PROSE = """## Recipe
+
+How the model was trained: data and their licence, command, photos shown, hardware and time.
+
+## What the channels show
+
+One line for each channel, from looking at contact sheets.
+
+## Limits
+
+What the model does badly."""
+HEAD = f"""---
+license: {HUB["license"]}
+library_name: {HUB["library_name"]}
+tags: [image-decomposition, branch-specialization]
+---"""
+NAMED_BY = 64  # photos of each class that the channels' roles are measured on
+
+
+def release(
+    run: Path,
+    data: Path,
+    out: Path,
+    epochs: int = 20,
+    eyes: Path | None = None,
+    against: Decomposer | None = None,
+    device: str = "cpu",
+) -> dict:
+    """Write `out/{model.safetensors, config.json, channels.json, figures.json, README.md}`, all or nothing; returns the figures.
+
+    Args:
+        run: folder of a training run, with the generator's `model.safetensors` and `config.json`.
+        data: folder laid out as `{train,val}/{domain}/*`.
+        out: model folder; its name is the model's. A card without the two marks is left alone.
+        epochs: of the classifier behind `domain="auto"`; 0 keeps the one that is in `out`.
+        eyes, against: see `evaluate`.
+    Raises:
+        PhotoError: a folder or a photo of the data cannot be read.
+        EvaluationError: the run has no weights, `out` no classifier to keep, or see `evaluate`.
+    """
+    torch.manual_seed(0)
+    model = from_run(run)
+    domains = model.config.domains
+    shown = labelled(data, "val", domains, NAMED_BY)
+    if eyes:  # what is wrong with it shows now, not after the training
+        marked_eyes(eyes, model)
+    if against:
+        Stability(model, against)
+    if epochs:
+        train_classifier(model, data, epochs)
+    else:
+        try:
+            model.classifier = load(out).classifier
+        except ValueError as error:
+            raise EvaluationError(f"{out}: has no classifier to keep; accepted: at least 1 epoch") from error
+    card = out / "README.md"
+    written = card.read_text() if card.is_file() else None
+
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".decomp-", dir=out.parent, ignore_cleanup_errors=True) as temporary:
+        made = Path(temporary)
+        named(model.to(device), shown).half().save_pretrained(made)
+        final = load(made).to(device)  # what is measured is what will be used, in half precision
+        figures = {"weights": out.name, "sha256": fingerprint(made)} | evaluate(final, data, None, against, eyes)
+        (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (made / "README.md").write_text(model_card(figures, written))
+        (made / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
+        out.mkdir(exist_ok=True)
+        for name in ("model.safetensors", "config.json", "channels.json", "figures.json", "README.md"):
+            (made / name).replace(out / name)
+    return figures
+
+
+def from_run(run: Path) -> Decomposer:
+    """The generator of a training run, with a classifier that has learnt nothing yet."""
+    missing = [name for name in ("config.json", "model.safetensors") if not (run / name).is_file()]
+    if missing:
+        raise EvaluationError(f"{run}: holds no {' and no '.join(missing)}; accepted: the folder of a training run")
+    with contextlib.redirect_stdout(io.StringIO()):  # the hub client announces every local folder
+        generator = BranchedGenerator.from_pretrained(run, strict=True)
+    model = Decomposer(generator.config)
+    model.generator.load_state_dict(generator.state_dict())
+    return model
+
+
+def train_classifier(model: Decomposer, data: Path, epochs: int) -> None:
+    """`fit` on all training photos, a quarter larger than what it sees, as it crops at random."""
+    side = model.classifier.SIDE * 5 // 4
+    by_domain = [[] for _ in model.config.domains]
+    for path, label in tqdm(labelled(data, "train", model.config.domains), "training photos", unit="photo"):
+        by_domain[label].append(to_bytes(square(path, side)))
+    fit(model.classifier, [torch.from_numpy(np.stack(p)).permute(0, 3, 1, 2) for p in by_domain], epochs)
+
+
+@torch.inference_mode()
+def named(model: Decomposer, shown: list) -> Decomposer:
+    """The model with its channels' roles measured on these photos and their classes."""
+    domains = model.config.domains
+    channels = torch.cat([model.generator(x, y).channels.cpu() for x, y in batches(shown, model, "roles")])
+    measured = roles.measure(channels, [domains[label] for _, label in shown], dict(zip(domains, model.config.face)))
+    result = Decomposer(model.config)
+    result.facts = ChannelFacts(roles=tuple(roles.name(measured, model.config.size)))
+    result.load_state_dict(model.state_dict())
+    return result
+
+
+def model_card(figures: dict, written: str | None = None) -> str:
+    """The card with these figures; front matter and prose of the card `written` before are kept.
+
+    A card that has no marks was written by hand altogether and comes back as it is.
+    """
+    head = re.match(r"---\n.*?\n---(?=\n)", written or "", re.DOTALL)
+    prose = re.search(f"{re.escape(BEGIN)}\n(.*)\n{re.escape(END)}", written or "", re.DOTALL)
+    if written and not prose:
+        return written
+    sections = {title: report.rows(figures, section) for title, section in report.SECTIONS.items()}
+    text = TEMPLATES.get_template("card.md").render(
+        figures=figures,
+        sections={title: table for title, table in sections.items() if table},
+        channels=report.channel_rows(figures),
+        head=head[0] if head else HEAD,
+        begin=BEGIN,
+        prose=prose[1] if prose else PROSE,
+        end=END,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

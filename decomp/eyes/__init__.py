@@ -1,0 +1,1 @@
+"""A cat's eyes, from the channels alone."""

@@ -1,0 +1,1 @@
+"""CIFAR-10 and the networks that are trained on it."""

@@ -1,0 +1,63 @@
+"""What an experiment leaves behind: its numbers, its figures, and the paper's claims beside what was measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILE = "findings.json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of the paper, where it says so, what was measured here, and whether that agrees."""
+
+    text: str
+    source: str  # "figure 2"
+    measured: str
+    held: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that one experiment has to say; `figures` maps a PNG's name to its caption."""
+
+    title: str
+    command: str  # that gives the same again
+    seconds: float  # of computing
+    numbers: dict  # JSON
+    claims: tuple[Claim, ...]
+    figures: dict[str, str]
+
+
+def write(
+    folder: Path,
+    title: str,
+    command: str,
+    seconds: float,
+    numbers: dict,
+    claims: list[Claim],
+    figures: Mapping[str, tuple[str, "Figure"]],
+) -> Findings:
+    """Write NAME.png for each figure ({name: (caption, figure)}), then `findings.json`, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, figure) in figures.items():
+        with atomic(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
+    captions = {f"{name}.png": caption for name, (caption, _) in figures.items()}
+    findings = Findings(title, command, round(seconds, 1), numbers, tuple(claims), captions)
+    with atomic(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(asdict(findings), indent=2))
+    return findings
+
+
+def read(folder: Path) -> Findings:
+    """What `write` left in a folder. Raises: OSError, ValueError if there is nothing such."""
+    values = json.loads((folder / FILE).read_text())
+    return Findings(**values | {"claims": tuple(Claim(**c) for c in values["claims"])})

@@ -1,0 +1,62 @@
+"""What a run leaves on disk to go on from.
+
+`state.pt` holds everything, so that a resumed run is bit for bit the uninterrupted one on a CPU. `compact/` holds the
+three networks in half precision, a quarter of the size, to start another run from, on another machine perhaps.
+`model.safetensors` and `config.json` are the running average, the generator to use.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..files import atomic
+
+NETWORKS = ("average", "generator", "discriminator")
+
+
+def save_state(folder: Path, parts: dict, images: int, steps: int) -> None:
+    """Write `state.pt`: state dicts of networks and optimizers, and how far the run is."""
+    with atomic(folder / "state.pt") as temporary:
+        torch.save(
+            {name: part.state_dict() for name, part in parts.items()} | {"images": images, "steps": steps}, temporary
+        )
+
+
+def load_state(folder: Path, parts: dict, device: str) -> tuple[int, int]:
+    """Read `state.pt` into the parts; returns images and steps."""
+    state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["images"], state["steps"]
+
+
+def save_compact(folder: Path, parts: dict[str, nn.Module], images: int) -> None:
+    """Write `compact/{average,generator,discriminator}.safetensors` in half precision."""
+    for name in NETWORKS:
+        tensors = {key: value.half().contiguous() for key, value in parts[name].state_dict().items()}
+        with atomic(folder / "compact" / f"{name}.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"images": str(images)})
+
+
+def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
+    """Read the networks of a `compact/` folder; returns the images they were trained for.
+
+    Raises:
+        ValueError: a file is missing, or belongs to networks of another shape.
+    """
+    images = 0
+    for name in NETWORKS:
+        file = folder / f"{name}.safetensors"
+        if not file.is_file():
+            raise ValueError(f"{file}: is missing; a compact checkpoint holds {', '.join(NETWORKS)} as .safetensors")
+        with safe_open(file, "pt") as opened:
+            images = int((opened.metadata() or {}).get("images", 0))
+        try:
+            parts[name].load_state_dict({key: value.float() for key, value in load_file(file).items()})
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{file}: does not fit the model of this configuration: {reason}") from error
+    return images

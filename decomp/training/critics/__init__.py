@@ -1,0 +1,1 @@
+"""Networks that tell photos from re-generated pictures."""

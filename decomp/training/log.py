@@ -1,0 +1,56 @@
+"""A run's folder and what is written there to watch it: options, figures, pictures."""
+
+import json
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ..decomposition import to_bytes
+
+OPTIONS, STATS = "options.json", "stats.jsonl"
+
+
+def new_run(runs: Path, name: str) -> Path:
+    """Make the next numbered folder, `runs/00003-name`."""
+    taken = [int(p.name[:5]) for p in runs.glob("[0-9][0-9][0-9][0-9][0-9]-*")]
+    folder = runs / f"{max(taken, default=-1) + 1:05d}-{name}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+class Record:
+    """Writes `stats.jsonl`, `samples/*.png`, and both to TensorBoard where it is installed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "samples").mkdir(exist_ok=True)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # an extra: pip install 'decomp[train]'
+            self.board = None
+        else:
+            self.board = SummaryWriter(folder / "tensorboard")
+
+    def stats(self, images: int, figures: dict) -> None:
+        """One line a tick; a number or a list of one number a channel each."""
+        with (self.folder / STATS).open("a") as file:
+            file.write(json.dumps({"images": images} | figures) + "\n")
+        if self.board:
+            for name, value in figures.items():
+                values = enumerate(value, start=1) if isinstance(value, list) else [("", value)]
+                for k, number in values:
+                    self.board.add_scalar(f"{name}/{k}" if k else name, number, images)
+
+    def sample(self, images: int, columns: Float[Tensor, "rows columns 3 h w"]) -> None:
+        """A picture with one row a photo."""
+        picture = to_bytes(columns.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).cpu().numpy())
+        Image.fromarray(picture).save(self.folder / "samples" / f"{images:08d}.png")
+        if self.board:
+            self.board.add_image("samples", torch.from_numpy(picture), images, dataformats="HWC")
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()

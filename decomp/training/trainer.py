@@ -1,0 +1,322 @@
+"""Plain GAN training of a branched generator: photos in folders by class -> weights.
+
+A run folder holds `options.json` (read again when the run is resumed), `state.pt`, `compact/`, `stats.jsonl`,
+`samples/`, `tensorboard/`, and `model.safetensors` with `config.json`: the running average of the weights, for use.
+"""
+
+import json
+import signal
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .. import metrics
+from ..config import ModelConfig
+from ..data.dataset import Photos, Turns
+from ..generator import BranchedGenerator, Output
+from . import checkpoint, losses
+from .critics.discriminator import Discriminator
+from .distributed import Processes
+from .log import OPTIONS, Record
+
+R1_EVERY = 8  # steps; the penalty is multiplied by as much
+Batch = list[tuple[Tensor, Tensor, Tensor]]  # (x, y, target) of each part of a batch
+
+
+@dataclass
+class TrainConfig:
+    """How a model is trained; the defaults are the paper's pure GAN with the settings of StarGAN-v2."""
+
+    images: int = 800_000  # length of the run, counted in photos shown
+    batch: int = 8  # over all processes
+    accumulate: int = 1  # parts that a batch is passed through the networks in, to save memory
+    lr: float = 1e-4  # Adam, betas (0, 0.99), weight decay 1e-4, for both networks
+    r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and times 8
+    # three weights that change during training, as knots (images, weight) with straight lines between
+    fidelity: tuple = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
+    cancel: tuple = ((0, 0.0),)  # hinge on sum_k |v_k|^2 - |sum_k v_k|^2: branches may not cancel each other
+    overlap: tuple = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
+    smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge of weight 10; 0 turns the hinge off
+    offset: float = 5.0  # weight of the penalty on each channel's mean colour, which would only cancel in the sum
+    branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
+    ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
+    critic_base: int = 16  # width of the discriminator's first layer, doubling up to the cap
+    critic_cap: int = 128
+    tick: int = 2_000  # images between two saves
+    seed: int = 0
+    bf16: bool = True  # bfloat16 autocast; the diffusion stays in float32
+    compile: bool = False  # torch.compile: minutes to start, then faster on a GPU
+    memory: float = 4.0  # GiB of photos to hold in memory; a larger set is read from its files all the time
+
+    def __post_init__(self):
+        positive = ("images", "batch", "accumulate", "lr", "ema", "critic_base", "critic_cap", "tick", "memory")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: a number above 0")
+        if not 0 <= self.branch_dropout < 1:
+            raise ValueError(f"branch_dropout is {self.branch_dropout}; accepted: 0 up to, but not 1")
+        for name in ("fidelity", "cancel", "overlap"):
+            knots = getattr(self, name)
+            if (
+                not knots
+                or any(len(knot) != 2 for knot in knots)
+                or sorted(k[0] for k in knots) != [k[0] for k in knots]
+            ):
+                raise ValueError(f"{name} is {knots!r}; accepted: [[images, weight], ...] with growing images")
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """From a TOML or JSON table; unknown keys raise a ValueError that names them."""
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        unknown = set(values) - set(kinds)
+        if unknown:
+            raise ValueError(f"unknown training settings {sorted(unknown)}; accepted: {list(kinds)}")
+        return cls(**{name: _as(kinds[name], name, value) for name, value in values.items()})
+
+    def weight(self, name: str, images: int) -> float:
+        """The scheduled weight "fidelity", "cancel" or "overlap" after so many images."""
+        return float(np.interp(images, *zip(*getattr(self, name))))
+
+
+def _as(kind: type, name: str, value):
+    """A table's value as the type of its setting: knots as tuples, a whole number as a float where one is meant."""
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(knot, (list, tuple)) for knot in value):
+        return tuple(map(tuple, value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r}; accepted: {'knots' if kind is tuple else kind.__name__}")
+    return value
+
+
+class Trainer:
+    """One run: `Trainer(model_config, train_config, data, folder).run(minutes)`; resumes if `folder` holds a state.
+
+    Args:
+        data: root of {train,val}/{domain}/*.
+        folder: of this run; made if it is missing.
+        start: a `compact/` folder to begin from instead of random weights.
+    Raises:
+        ValueError: no photos, a batch that can't be divided, a checkpoint of another model.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        config: TrainConfig,
+        data: Path,
+        folder: Path,
+        device: str = "cpu",
+        start: Path | None = None,
+        processes: Processes | None = None,
+    ):
+        self.config, self.folder = config, folder
+        self.processes = processes or Processes(device)
+        self.device = self.processes.device
+        unit = self.processes.count * config.accumulate * (2 if len(model.domains) > 1 else 1)
+        if config.batch % unit:
+            raise ValueError(f"batch is {config.batch}; with these processes and parts it must be a multiple of {unit}")
+
+        torch.manual_seed(config.seed)
+        place = lambda network: network.to(self.device, memory_format=torch.channels_last)
+        self.g = place(BranchedGenerator(model))
+        self.d = place(Discriminator(model.size, len(model.domains), config.critic_base, config.critic_cap))
+        self.average = deepcopy(self.g).requires_grad_(False)
+        self.opt_g, self.opt_d = (
+            torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.0, 0.99), weight_decay=1e-4)
+            for network in (self.g, self.d)
+        )
+        self.networks = {"average": self.average, "generator": self.g, "discriminator": self.d}
+        self.parts = self.networks | {"opt_g": self.opt_g, "opt_d": self.opt_d}
+        self.images = self.steps = 0
+        if (folder / "state.pt").exists():
+            self.images, self.steps = checkpoint.load_state(folder, self.parts, self.device)
+            for group in self.opt_g.param_groups + self.opt_d.param_groups:
+                group["lr"] = config.lr
+        elif start:
+            self.images = checkpoint.load_compact(start, self.networks)
+        # what the passes go through: the same networks, averaging gradients over processes, compiled
+        self.run_g, self.run_d = self.processes.wrap(self.g), self.processes.wrap(self.d)
+        if config.compile:
+            self.run_g, self.run_d = torch.compile(self.run_g), torch.compile(self.run_d)
+
+        self.photos = Photos(data, "train", model.domains, model.size, config.seed, config.memory)
+        self.held_out = Photos(data, "val", model.domains, model.size, limit=16)
+        if self.processes.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            options = {"model": model.to_dict(), "training": asdict(config)}
+            (folder / OPTIONS).write_text(json.dumps(options, indent=2) + "\n")
+        self.stopping = False
+
+    # one step
+
+    def low_precision(self):
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.config.bf16)
+
+    def weight(self, name: str) -> float:
+        return self.config.weight(name, self.images)
+
+    def generate(self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> tuple[Output, Tensor]:
+        """One pass of the generator; its output and f, in which branch dropout leaves some branches out."""
+        with self.low_precision():
+            output = Output(*(t.float() for t in self.run_g(x, target)))
+        if not self.config.branch_dropout:
+            return output, output.image
+        kept = torch.rand(output.channels.shape[:2], device=x.device) >= self.config.branch_dropout
+        return output, output.residual + (output.channels * kept[:, :, None, None, None]).sum(dim=1)
+
+    def step(self, x: Float[Tensor, "b 3 s s"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]) -> dict:
+        """One update of both networks with this process's part of a batch; returns the losses."""
+        torch.manual_seed(hash((self.config.seed, self.steps, self.processes.rank)))  # for branch dropout
+        x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        y, target = y.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
+        n = self.config.accumulate
+        batch = list(zip(x.chunk(n), y.chunk(n), target.chunk(n)))
+        # undivided, the generator runs once and serves both updates
+        with torch.set_grad_enabled(n == 1):
+            made = [self.generate(x, target) for x, _, target in batch]
+        found = self.update_discriminator(batch, [f.detach() for _, f in made])
+        found |= self.update_generator(batch, made if n == 1 else [None] * n)
+        self.steps += 1
+        self.images += self.config.batch
+        self.update_average()
+        return found
+
+    def update_discriminator(self, batch: Batch, fakes: list[Tensor]) -> dict:
+        """One step of the logistic loss with lazy R1; returns the loss without the penalty."""
+        total = 0.0
+        self.opt_d.zero_grad()
+        for i, ((x, y, target), fake) in enumerate(zip(batch, fakes)):
+            with self.averaging(self.run_d, i):
+                with self.low_precision():
+                    real, made = self.run_d(torch.cat([x, fake]), torch.cat([y, target])).float().chunk(2)
+                loss = F.softplus(-real).mean() + F.softplus(made).mean()
+                (loss / len(batch)).backward()
+            total += loss.detach() / len(batch)
+        if self.steps % R1_EVERY == 0:
+            for i, (x, y, _) in enumerate(batch):
+                with self.averaging(self.run_d, i):
+                    x = x.clone().requires_grad_()
+                    logits = self.run_d(x, y)
+                    penalty = losses.r1_penalty(logits, x) + 0 * logits.sum()  # for biases, or processes wait for them
+                    (R1_EVERY * self.config.r1 * penalty / len(batch)).backward()
+        return {"d": total, "d_scrubbed": self.update(self.opt_d)}
+
+    def update_generator(self, batch: Batch, made: list) -> dict:
+        """One step of the non-saturating loss and the terms that the options ask for."""
+        c, total = self.config, {}
+        self.opt_g.zero_grad()
+        self.d.requires_grad_(False)
+        for i, ((x, y, target), ready) in enumerate(zip(batch, made)):
+            with self.averaging(self.run_g, i):
+                output, f = ready or self.generate(x, target)
+                with self.low_precision():
+                    logits = self.d(f, target).float()
+                found = {
+                    "g": F.softplus(-logits).mean(),
+                    "fidelity": losses.fidelity(f, x, target == y),
+                    "cancelled": losses.cancellation(output.channels),
+                    "overlap": losses.overlap(output.channels),
+                    "offset": losses.offset(output.channels, self.g.config.patch),
+                    "rough": losses.smoothness(output.residual, x, c.smooth or float("inf")),
+                }
+                weights = (1.0, self.weight("fidelity"), self.weight("cancel"), self.weight("overlap"), c.offset, 10.0)
+                loss = sum(weight * term for weight, term in zip(weights, found.values()) if weight)
+                (loss / len(batch)).backward()
+            for name, term in found.items():
+                total[name] = total.get(name, 0.0) + term.detach() / len(batch)
+        self.d.requires_grad_(True)
+        return total | {"g_scrubbed": self.update(self.opt_g)}
+
+    def averaging(self, network: torch.nn.Module, part: int):
+        """Gradients are averaged over processes once, at the last part of a batch."""
+        last = part == self.config.accumulate - 1 or not hasattr(network, "no_sync")
+        return torch.enable_grad() if last else network.no_sync()
+
+    def update(self, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Step, with NaN and infinite gradients set to 0; returns 1 if there were any, else 0."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        whole = torch.stack(torch._foreach_norm(gradients)).isfinite().all()
+        for gradient in gradients:
+            torch.nan_to_num_(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        optimizer.step()
+        return 1 - whole.float()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        half_life = min(self.config.ema, self.images * 0.1)
+        new = 1 - 0.5 ** (self.config.batch / half_life)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.g.parameters()), new)
+
+    # the run
+
+    def run(self, minutes: float = float("inf")) -> None:
+        """Train until `images` are shown, the time is over, or Ctrl-C; saves at every tick and at the end."""
+        end = time.monotonic() + 60 * minutes
+        self.record = Record(self.folder) if self.processes.first else None
+        turns = Turns(self.images, self.config.images, self.config.batch, self.processes.rank, self.processes.count)
+        # photos in memory on a CPU are augmented in passing; else it takes workers to keep up
+        workers = 0 if self.device == "cpu" and self.photos.in_memory else min(8, torch.get_num_threads())
+        loader = DataLoader(self.photos, batch_sampler=turns, num_workers=workers, pin_memory=self.device != "cpu")
+        handlers = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=self.config.images, initial=self.images, unit="img", smoothing=0.05, disable=not self.record)
+        recent, started = [], time.monotonic()
+        try:
+            for x, y, target in loader:
+                before = self.images // self.config.tick
+                recent.append(self.step(x, y, target))
+                bar.update(self.config.batch)
+                last = self.processes.any(self.stopping or time.monotonic() > end) or self.images >= self.config.images
+                if last or self.images // self.config.tick != before:
+                    self.tick(recent, time.monotonic() - started)
+                    recent, started = [], time.monotonic()
+                if last:
+                    break
+        finally:
+            bar.close()
+            for s, handler in handlers.items():
+                signal.signal(s, handler)
+            if self.record:
+                self.record.close()
+
+    def stop(self, *_) -> None:
+        """Finish this step, save and end; a second Ctrl-C ends at once."""
+        self.stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def tick(self, recent: list[dict], seconds: float) -> None:
+        """Save, then measure and draw some validation photos."""
+        mean = {name: float(sum(step[name] for step in recent)) / len(recent) for name in recent[0]}
+        mean = self.processes.mean(mean)
+        if self.record:
+            checkpoint.save_state(self.folder, self.parts, self.images, self.steps)
+            checkpoint.save_compact(self.folder, self.networks, self.images)
+            self.average.save_pretrained(self.folder)
+            speed = {"images_per_second": len(recent) * self.config.batch / seconds}
+            self.record.stats(self.images, {"fidelity_weight": self.weight("fidelity")} | mean | speed | self.look())
+
+    @torch.no_grad()
+    def look(self) -> dict:
+        """Figures of re-generated validation photos, and a picture of some.
+
+        The picture: x, f(x), f(x) of every class, R, the channels with contrast raised; one row a photo.
+        """
+        x, y = (t.to(self.device) for t in self.held_out.fixed(8))
+        output = self.average(x, y)
+        figures = metrics.summary(x.cpu(), Output(*(t.cpu() for t in output)))
+        x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
+        columns = [x, few.image]
+        columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]
+        energy = few.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0]
+        columns += [few.residual, *(few.channels / (4 * energy)).unbind(dim=1)]
+        self.record.sample(self.images, torch.stack(columns, dim=1))
+        return figures
