@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .config import FACES
-from .photos import Photo
+from .photos import ROWS, Photo
 
 FEATHER = 0.08  # width of the soft edge, as a part of the box's side
 SMALLEST = 16  # pixels, the side of the smallest box that may be given
@@ -152,8 +152,13 @@ def _resize(plane: np.ndarray, size: int, resample: Image.Resampling) -> np.ndar
 def crop(photo: Photo, box: Box, size: int) -> np.ndarray:
     """(size, size, 3) float32 in [-1, 1], Lanczos; exact if the box has that size. Alpha is not looked at."""
     pixels = photo.pixels[box.top : box.top + box.side, box.left : box.left + box.side]
-    rgb = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max * 2 - 1
-    planes = [_resize(rgb[..., c], size, Image.Resampling.LANCZOS) for c in range(3)]
+    planes = []
+    for c in range(3):  # one at a time and in place: a plane of 40 megapixels is 160 MB
+        plane = pixels[..., c].astype(np.float32)
+        plane /= np.iinfo(pixels.dtype).max
+        plane *= 2
+        plane -= 1
+        planes.append(_resize(plane, size, Image.Resampling.LANCZOS))
     return np.clip(np.stack(planes, axis=2), -1, 1)
 
 
@@ -185,8 +190,11 @@ def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Phot
     pixels = photo.pixels.copy()
     inside = pixels[box.top : box.top + box.side, box.left : box.left + box.side]  # a view
     for c in range(3):
-        change = _resize(difference[..., c], box.side, Image.Resampling.BICUBIC) * rows[:, None] * columns
-        inside[..., c] = np.clip(np.rint(inside[..., c] + change * (white / 2)), 0, white)
+        change = _resize(difference[..., c], box.side, Image.Resampling.BICUBIC)
+        for top in range(0, box.side, ROWS):
+            strip = slice(top, top + ROWS)
+            faded = change[strip] * rows[strip, None] * columns
+            inside[strip, :, c] = np.clip(np.rint(inside[strip, :, c] + faded * (white / 2)), 0, white)
     return replace(photo, pixels=pixels)
 
 

@@ -4,8 +4,11 @@ Convention: pixels are upright, RGB, 8 or 16 bits per channel. Alpha, EXIF and t
 """
 
 import contextlib
+import ctypes
+import hashlib
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -19,10 +22,14 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from . import tiffs
 from .files import atomic
 
 MAX_PIXELS = 40_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+MAX_SCANS = (
+    50  # of a progressive JPEG; cameras and programs write 3 to 20, and each costs as much time as a whole photo
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC")
 SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -32,10 +39,31 @@ SUFFIXES = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".avif": "AVIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
 }
+WRITTEN = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+HEIC_MISSING = "HEIC is read with pillow-heif; install it with: pip install 'decomp[heic]'"
+ROWS = 256  # rows that are converted or written at a time, so that a large photo is not held twice
 ACCEPTED = f"accepted: {', '.join(FORMATS)}"
 
-ORIENTATION, EXIF_IFD, GPS_IFD = 0x0112, 0x8769, 0x8825
+ORIENTATION, EXIF_IFD, GPS_IFD, ICC = 0x0112, 0x8769, 0x8825, 0x8773
+# How the files begin, for a message that does not call a photo of an unusual layout no photo.
+MAGIC = {
+    rb"\xff\xd8\xff": "JPEG",
+    rb"\x89PNG\r\n": "PNG",
+    rb"RIFF....WEBP": "WEBP",
+    rb"II[*+]\0|MM\0[*+]": "TIFF",
+    rb"BM": "BMP",
+    rb"GIF8": "GIF",
+    rb"....ftypavi[fs]": "AVIF",
+}
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a JPEG, but for stuffed bytes, filling and restarts
+MAX_SEGMENTS = 10_000  # of a JPEG
+# TIFF compressions (fax, JPEG) whose decoders leave memory as it was where a file is damaged, and say nothing.
+UNSTEADY = {2, 3, 4, 6, 7}
+M_PERTURB = -6  # of glibc's mallopt: fill new memory with this byte
 # A TIFF keeps its layout and its description in one list of tags; only the description outlives a new layout:
 # description, make, model, resolution (3), software, date, artist, copyright, EXIF and GPS.
 DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, EXIF_IFD, GPS_IFD}
@@ -80,7 +108,18 @@ class Photo:
 
 def to_eight_bits(array: np.ndarray) -> np.ndarray:
     """uint8, rounded from uint16; uint8 as it is."""
-    return np.rint(array / 257).astype(np.uint8) if array.dtype == np.uint16 else array
+    if array.dtype == np.uint8:
+        return array
+    rounded = np.empty(array.shape, np.uint8)
+    for top in range(0, len(array), ROWS):
+        rounded[top : top + ROWS] = (array[top : top + ROWS].astype(np.uint32) + 128) // 257
+    return rounded
+
+
+def readable(name: str | os.PathLike) -> str:
+    """A file's name for people and for UTF-8 files: what cannot be printed is escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def load(
@@ -90,9 +129,10 @@ def load(
 ) -> Photo:
     """Read a photo.
 
-    JPEG, PNG, WebP, TIFF, BMP and GIF (of an animation or a multi-page file the first picture), turned upright. Grey
-    becomes RGB; 16-bit grey and RGB keep every bit; CMYK becomes 8-bit sRGB through its own profile where it has one.
-    Broken EXIF or a broken profile is dropped, the photo still loads.
+    JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF and, with pillow-heif, HEIC (of an animation or a multi-page file the first
+    picture), turned upright. Grey becomes RGB; 16-bit grey and RGB keep every bit; CMYK becomes 8-bit sRGB through its
+    own profile where it has one; AVIF and HEIC are read at 8 bits. Broken EXIF or a broken profile is dropped, the
+    photo still loads. A JPEG of more than 50 scans is refused, as each takes as long as a whole photo.
 
     Args:
         source: a path, the bytes of a file, a binary file object, a PIL image (at the depth PIL opened it with), or an
@@ -111,19 +151,19 @@ def load(
             return _decode(source.copy(), None, name, max_pixels)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        name = name or path.name or str(path)
-        if path.is_dir():
-            raise PhotoError(f"{name}: is a folder, not a photo; {ACCEPTED}")
-        if not path.is_file():
-            raise PhotoError(f"{name}: no such file; {ACCEPTED}")
+        name = readable(name or path.name or path)
         try:
+            if path.is_dir():
+                raise PhotoError(f"{name}: is a folder, not a photo; {ACCEPTED}")
+            if not path.is_file():  # a pipe or a device would block or never end
+                raise PhotoError(f"{name}: {'is no regular file' if path.exists() else 'no such file'}; {ACCEPTED}")
             file = open(path, "rb")
         except OSError as error:
             raise PhotoError(f"{name}: cannot be opened ({error.strerror}); {ACCEPTED}") from error
         with file:
             return _from_file(file, name, max_pixels)
     if hasattr(source, "read"):
-        name = name or os.path.basename(str(getattr(source, "name", "photo")))
+        name = name or readable(os.path.basename(str(getattr(source, "name", "photo"))))
         source = source.read()
     name = name or "photo"
     if not isinstance(source, (bytes, bytearray, memoryview)):
@@ -140,8 +180,12 @@ def _pillow(name: str, max_pixels: int) -> Iterator[None]:
             yield
     except PhotoError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise PhotoError(f"{name}: is not a photo; {ACCEPTED}") from error
+    except tiffs.Unreadable as error:
+        raise PhotoError(f"{name}: TIFF of this layout is not read ({error}); {ACCEPTED} of 8 or 16 bits") from error
+    except OSError as error:
+        if error.errno:  # the disk's and not the decoder's
+            raise PhotoError(f"{name}: cannot be read ({error.strerror}); {ACCEPTED}") from error
+        raise PhotoError(f"{name}: is damaged or cut short; {ACCEPTED}, complete") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(f"{name}: has too many pixels; {_limits(max_pixels)}") from error
     except MemoryError as error:
@@ -160,25 +204,96 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _from_file(file: BinaryIO, name: str, max_pixels: int) -> Photo:
-    if not file.read(1):
+    with _pillow(name, max_pixels):
+        container = _container(file.read(16), name)
+        if container == "JPEG":
+            file.seek(0)
+            _check_scans(file.read(), name)
+        file.seek(0)
+        try:
+            image = Image.open(file, formats=["AVIF", "HEIF"] if container == "HEIC" else [container])
+        except Image.UnidentifiedImageError:
+            if container == "TIFF":
+                return _tiff(file, name, max_pixels)
+            raise PhotoError(f"{name}: is damaged, or {container} of a layout that is not read; {ACCEPTED}") from None
+        with image:
+            _check_size(image.width, image.height, name, max_pixels)
+            return _decode(image, file, name, max_pixels)
+
+
+def _container(head: bytes, name: str) -> str:
+    """The format that a file's first 16 bytes announce."""
+    if not head:
         raise PhotoError(f"{name}: is empty; {ACCEPTED}")
-    file.seek(0)
-    with _pillow(name, max_pixels), Image.open(file, formats=FORMATS) as image:
-        _check_size(image.width, image.height, name, max_pixels)
-        return _decode(image, file, name, max_pixels)
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+        try:
+            import pillow_heif
+        except ImportError:
+            if head[8:12] in (b"mif1", b"msf1"):  # which may also be AVIF
+                return "AVIF"
+            raise PhotoError(f"{name}: {HEIC_MISSING}") from None
+        pillow_heif.register_heif_opener(thumbnails=False)
+        return "HEIC"
+    for magic, format in MAGIC.items():
+        if re.match(magic, head, re.DOTALL):
+            return format
+    raise PhotoError(f"{name}: is not a photo; {ACCEPTED}")
+
+
+def _check_scans(data: bytes, name: str) -> None:
+    """Count the SOS markers of a JPEG. Those of a thumbnail inside a segment and of what follows the end don't count."""
+    at, scans = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        marker = MARKER.search(data, at)
+        if not marker or marker[1] == b"\xd9":  # end of image
+            return
+        at = marker.end()
+        if marker[1] != b"\x01":  # this one has no length
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        scans += marker[1] == b"\xda"
+        if scans > MAX_SCANS:
+            raise PhotoError(f"{name}: is a progressive JPEG of more than {MAX_SCANS} scans; {ACCEPTED} of fewer")
+    raise PhotoError(f"{name}: has more than {MAX_SEGMENTS} segments; {ACCEPTED} of fewer")
+
+
+def _tiff(file: BinaryIO, name: str, max_pixels: int) -> Photo:
+    """A TIFF that Pillow does not open: float, 16-bit grey with alpha, big-endian BigTIFF. Its EXIF is not kept."""
+    page = tiffs.first_page(file)
+    _check_size(page.imagewidth, page.imagelength, name, max_pixels)
+    tag = lambda number: page.tags.valueof(number)
+    array = _from_tiff(page, name, max_pixels)
+    pixels, alpha = _split(UPRIGHT.get(tag(ORIENTATION), np.asarray)(array))
+    return Photo(pixels, alpha, name, None, _rgb_profile(tag(ICC)), "TIFF")
+
+
+def _from_tiff(page: tiffs.tifffile.TiffPage, name: str, max_pixels: int) -> np.ndarray:
+    """(H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, through tifffile."""
+    array, premultiplied = tiffs.read(page)
+    array = _integers(array, name)
+    if page.photometric == 0:
+        array = np.iinfo(array.dtype).max - array
+    return _divided(array) if premultiplied else array
 
 
 def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Photo:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise PhotoError(f"{name}: has shape {array.shape}; accepted: (H, W), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
-    if np.issubdtype(array.dtype, np.floating):
-        if not (array.min() >= 0 and array.max() <= 1):  # also catches NaN
-            raise PhotoError(f"{name}: has values outside [0, 1]; accepted: float in [0, 1], uint8 or uint16")
-        array = np.rint(array.astype(np.float64) * 65535).astype(np.uint16)
-    if array.dtype not in (np.uint8, np.uint16):
+    return Photo(*_split(_integers(array, name)), name)
+
+
+def _integers(array: np.ndarray, name: str) -> np.ndarray:
+    """uint8 and uint16 as they are, float in [0, 1] as uint16."""
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
         raise PhotoError(f"{name}: is an array of {array.dtype}; accepted: float in [0, 1], uint8 or uint16")
-    return Photo(*_split(array), name)
+    if not (array.min() >= 0 and array.max() <= 1):  # also catches NaN
+        raise PhotoError(f"{name}: has values outside [0, 1]; accepted: float in [0, 1], uint8 or uint16")
+    whole = np.empty(array.shape, np.uint16)
+    for top in range(0, len(array), ROWS):
+        whole[top : top + ROWS] = np.rint(array[top : top + ROWS].astype(np.float64) * 65535)
+    return whole
 
 
 def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -191,18 +306,33 @@ def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _decode(image: Image.Image, file: BinaryIO | None, name: str, max_pixels: int) -> Photo:
     """Pixels and metadata of an opened image; `file` is what it was opened from."""
-    format = image.format if image.format in FORMATS else "JPEG" if image.format == "MPO" else "PNG"
+    named = {"MPO": "JPEG", "HEIF": "HEIC"}.get(image.format, image.format)
+    format = named if named in FORMATS else "PNG"
     layouts = [str(tile.args) for tile in getattr(image, "tile", [])]
     tags = getattr(image, "tag_v2", {})
+    planes = format == "TIFF" and tags.get(284) == tiffs.SEPARATE and max(np.ravel(tags.get(258, 8))) > 8
+    inverted = tags.get(262) == 0
+    stored_orientation = tags.get(ORIENTATION, 1)
+    if file and format == "TIFF" and tags.get(259) in UNSTEADY:
+        _check_steady(file, name)
+        file.seek(0)
     image.load()  # first, as it raises on a file that is cut short; it also turns TIFFs upright
     exif, orientation = _read_exif(image)
     icc = image.info.get("icc_profile")
-    if image.mode == "F":
-        array, icc = _from_array(np.asarray(image), name, max_pixels).pixels, None
+    if planes:  # which Pillow and OpenCV take for interleaved
+        if not file:
+            raise PhotoError(
+                f"{name}: is a PIL image of separate 16-bit planes, which PIL reads wrongly; give its file"
+            )
+        Image.Image.close(image)  # frees its pixels
+        array, icc = _from_tiff(tiffs.first_page(file), name, max_pixels), _rgb_profile(icc)
+        orientation = stored_orientation
+    elif image.mode == "F":
+        array, icc = _integers(np.asarray(image), name), None
     elif image.mode == "I" or any("I;12" in layout for layout in layouts):
         raise PhotoError(f"{name}: has an unusual number of bits per pixel; {ACCEPTED} of 8 or 16 bits")
     elif image.mode.startswith("I;16"):
-        array = _grey16(image, inverted=tags.get(262) == 0)
+        array = _grey16(image, inverted)
         icc = _rgb_profile(icc)
     elif format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA") and any(";16" in layout for layout in layouts):
         array = _colour16(image, file, premultiplied=any("RGBa" in layout for layout in layouts), name=name)
@@ -227,17 +357,46 @@ def _grey16(image: Image.Image, inverted: bool) -> np.ndarray:
 
 def _colour16(image: Image.Image, file: BinaryIO, premultiplied: bool, name: str) -> np.ndarray:
     """(H, W, 3 or 4) uint16 through OpenCV, as Pillow keeps the high byte of 16-bit colour only."""
+    shape, transparent = (image.height, image.width), image.has_transparency_data
+    Image.Image.close(image)  # frees its pixels
     file.seek(0)
     array = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16 or array.shape[:2] != (image.height, image.width) or array.ndim != 3:
+    if array is None or array.dtype != np.uint16 or array.shape[:2] != shape or array.ndim != 3:
         raise PhotoError(f"{name}: this layout of 16-bit pixels cannot be read; {ACCEPTED} of 8 bits")
-    array = array[..., [2, 1, 0, 3][: array.shape[2]]]
-    if not image.has_transparency_data:  # a fourth channel may also be "unspecified"
+    for top in range(0, len(array), ROWS):
+        array[top : top + ROWS, :, :3] = array[top : top + ROWS, :, 2::-1].copy()
+    if not transparent:  # a fourth channel may also be "unspecified"
         array = array[..., :3]
-    elif premultiplied:
-        alpha = np.maximum(array[..., 3:], 1)
-        array[..., :3] = np.minimum(np.rint(array[..., :3] * (65535 / alpha.astype(np.float64))), 65535)
+    return _divided(array) if transparent and premultiplied else array
+
+
+def _divided(array: np.ndarray) -> np.ndarray:
+    """(H, W, 4) with colours that were multiplied by alpha, divided by it, in place."""
+    white = np.iinfo(array.dtype).max
+    for top in range(0, len(array), ROWS):
+        rows = array[top : top + ROWS]
+        rows[..., :3] = np.minimum(
+            np.rint(rows[..., :3] * (white / np.maximum(rows[..., 3:], 1).astype(np.float64))), white
+        )
     return array
+
+
+def _check_steady(file: BinaryIO, name: str) -> None:
+    """Decode twice over memory of different content: a damaged file shows the memory, so that no two loads agree."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None  # glibc has one
+    digests = set()
+    try:
+        for byte in (0x55, 0xAA):
+            if mallopt:
+                mallopt(M_PERTURB, byte)
+            file.seek(0)
+            with Image.open(file, formats=["TIFF"]) as again:
+                digests.add(hashlib.blake2b(again.tobytes()).digest())
+    finally:
+        if mallopt:
+            mallopt(M_PERTURB, 0)
+    if len(digests) > 1:
+        raise PhotoError(f"{name}: is damaged, every reading of it differs; {ACCEPTED}, complete")
 
 
 def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
@@ -273,6 +432,19 @@ def _read_exif(image: Image.Image) -> tuple[bytes | None, int]:
     return None, orientation
 
 
+def check_writable(path: str | os.PathLike) -> str:
+    """The format that a path's suffix names.
+
+    Raises:
+        PhotoError: decomp does not write it.
+    """
+    format = SUFFIXES.get(Path(path).suffix.lower())
+    if format not in WRITTEN:  # a GIF would keep 256 colours of the photo
+        suffix = readable(Path(path).suffix) or "no suffix"
+        raise PhotoError(f"{readable(Path(path).name)}: {suffix} cannot be written; {_writable()}")
+    return format
+
+
 def save(photo: Photo, path: str | os.PathLike) -> None:
     """Write a photo in the format that the suffix names; the folder is made, and nothing is left half-written.
 
@@ -284,35 +456,35 @@ def save(photo: Photo, path: str | os.PathLike) -> None:
             cannot hold (JPEG ends at 65,535 pixels a side, WebP at 16,383).
         OSError: the folder or the disk refuses.
     """
-    path = Path(path)
-    format = SUFFIXES.get(path.suffix.lower())
-    if format in (None, "GIF"):  # a GIF would keep 256 colours of the photo
-        raise PhotoError(f"{path.name}: {path.suffix or 'no suffix'} cannot be written; {_writable()}")
-    alpha = photo.alpha
+    path, format = Path(path), check_writable(path)
+    name, alpha = readable(path.name), photo.alpha
     if alpha is not None and format in ("JPEG", "BMP"):
         if (alpha < np.iinfo(alpha.dtype).max).any():
-            raise PhotoError(f"{path.name}: {format} cannot keep transparency; accepted: .png, .tif, .tiff, .webp")
+            raise PhotoError(f"{name}: {format} cannot keep transparency; accepted: .png, .tif, .tiff, .webp")
         alpha = None
-    array = photo.pixels if alpha is None else np.dstack([photo.pixels, alpha])
+    pixels = photo.pixels
     if format not in ("PNG", "TIFF"):
-        array = to_eight_bits(array)
-    try:
-        data = _encode(array, format, photo.exif, photo.icc)
-    except Exception as error:  # the encoders' own limits
-        raise PhotoError(f"{path.name}: cannot be written as {format} ({error}); {_writable()}") from error
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)
+        pixels, alpha = to_eight_bits(pixels), None if alpha is None else to_eight_bits(alpha)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        try:
+            _encode(file, pixels, alpha, format, photo.exif, photo.icc)
+        except Exception as error:  # the encoders' own limits
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise PhotoError(f"{name}: cannot be written as {format} ({error}); {_writable()}") from error
 
 
 def _writable() -> str:
-    return "accepted: " + ", ".join(suffix for suffix, format in SUFFIXES.items() if format != "GIF")
+    return "accepted: " + ", ".join(suffix for suffix, format in SUFFIXES.items() if format in WRITTEN)
 
 
-def _encode(array: np.ndarray, format: str, exif: bytes | None, icc: bytes | None) -> bytes:
+def _encode(
+    file: BinaryIO, pixels: np.ndarray, alpha: np.ndarray | None, format: str, exif: bytes | None, icc: bytes | None
+) -> None:
     if format == "TIFF":
-        return _encode_tiff(array, exif, icc)
-    if array.dtype == np.uint16:
-        return _encode_png16(array, exif, icc)
+        return _encode_tiff(file, pixels, alpha, exif, icc)
+    if pixels.dtype == np.uint16:
+        return _encode_png16(file, pixels, alpha, exif, icc)
     options = {
         "PNG": {},
         "JPEG": {"quality": 95, "subsampling": 0},
@@ -321,29 +493,52 @@ def _encode(array: np.ndarray, format: str, exif: bytes | None, icc: bytes | Non
     }[format]
     if format != "BMP":
         options |= {key: value for key, value in (("exif", exif), ("icc_profile", icc)) if value}
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, format, **options)
-    return file.getvalue()
+    Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha])).save(file, format, **options)
 
 
-def _encode_png16(array: np.ndarray, exif: bytes | None, icc: bytes | None) -> bytes:
-    """OpenCV writes the pixels, as Pillow has no 16-bit colour; the metadata goes in behind the header."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    _, data = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])
-    data = data.tobytes()
-    metadata = chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)) if icc else b""
-    metadata += chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")) if exif else b""
-    return data[:33] + metadata + data[33:]  # 8 bytes signature, 25 bytes IHDR
+def _strips(pixels: np.ndarray, alpha: np.ndarray | None, rows: int) -> Iterator[np.ndarray]:
+    """(at most `rows`, W, 3 or 4) at a time."""
+    for top in range(0, len(pixels), rows):
+        strip = pixels[top : top + rows]
+        yield strip if alpha is None else np.dstack([strip, alpha[top : top + rows]])
 
 
-def _encode_tiff(array: np.ndarray, exif: bytes | None, icc: bytes | None) -> bytes:
+def _encode_png16(
+    file: BinaryIO, pixels: np.ndarray, alpha: np.ndarray | None, exif: bytes | None, icc: bytes | None
+) -> None:
+    """Pillow has no 16-bit colour, OpenCV no metadata. Each row is stored as differences to its left (filter 1, Sub)."""
+
+    def chunk(kind: bytes, data: bytes) -> None:
+        file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+    height, width = pixels.shape[:2]
+    file.write(b"\x89PNG\r\n\x1a\n")
+    chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2 if alpha is None else 6, 0, 0, 0))
+    if icc:
+        chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
+    if exif:
+        chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    stream = zlib.compressobj(3)
+    for strip in _strips(pixels, alpha, ROWS):
+        across = 2 * strip.shape[2]  # bytes from one pixel to the next
+        raw = np.ascontiguousarray(strip, ">u2").view(np.uint8).reshape(len(strip), -1)
+        rows = np.empty((len(raw), raw.shape[1] + 1), np.uint8)
+        rows[:, 0] = 1
+        rows[:, 1 : across + 1] = raw[:, :across]
+        rows[:, across + 1 :] = raw[:, across:] - raw[:, :-across]  # modulo 256
+        chunk(b"IDAT", stream.compress(rows))
+    chunk(b"IDAT", stream.flush())
+    chunk(b"IEND", b"")
+
+
+def _encode_tiff(
+    file: BinaryIO, pixels: np.ndarray, alpha: np.ndarray | None, exif: bytes | None, icc: bytes | None
+) -> None:
     """One little-endian page, deflated in strips; Pillow has no 16-bit colour and OpenCV no metadata."""
-    height, width, channels = array.shape
-    rows = 128
-    data = [zlib.compress(array[y : y + rows].astype(array.dtype.newbyteorder("<"))) for y in range(0, height, rows)]
+    height, width = pixels.shape[:2]
+    channels, rows = 3 if alpha is None else 4, 128
+    little = pixels.dtype.newbyteorder("<")
+    data = [zlib.compress(np.ascontiguousarray(strip, little)) for strip in _strips(pixels, alpha, rows)]
     sizes = [len(strip) for strip in data]
     ifd = ImageFileDirectory_v2(prefix=b"II")
     if exif:
@@ -352,7 +547,7 @@ def _encode_tiff(array: np.ndarray, exif: bytes | None, icc: bytes | None) -> by
         for tag in DESCRIPTIVE & set(tags):
             ifd[tag] = tags.get_ifd(tag) if tag in (EXIF_IFD, GPS_IFD) else tags[tag]
     ifd[256], ifd[257] = width, height
-    ifd[258] = (8 * array.itemsize,) * channels
+    ifd[258] = (8 * pixels.itemsize,) * channels
     ifd[259] = 8  # compression: deflate
     ifd[262] = 2  # photometric: RGB
     ifd[277], ifd[278], ifd[279] = channels, rows, tuple(sizes)
@@ -362,11 +557,9 @@ def _encode_tiff(array: np.ndarray, exif: bytes | None, icc: bytes | None) -> by
         ifd[338] = 2  # extra samples: alpha, not premultiplied
     if icc:
         ifd[34675] = icc
-    file = io.BytesIO()
     file.write(b"II" + struct.pack("<HL", 42, 8))
     ifd.save(file)
-    file.write(b"".join(data))
-    return file.getvalue()
+    file.writelines(data)
 
 
 def find(folder: str | os.PathLike) -> list[Path]:
