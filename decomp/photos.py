@@ -241,7 +241,7 @@ def _container(head: bytes, name: str) -> str:
 
 
 def _check_scans(data: bytes, name: str) -> None:
-    """Count the SOS markers of a JPEG. Those of a thumbnail inside a segment and of what follows the end don't count."""
+    """Count the SOS markers of a JPEG, but not those of a thumbnail inside a segment or of what follows the end."""
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
         marker = MARKER.search(data, at)
@@ -506,7 +506,7 @@ def _strips(pixels: np.ndarray, alpha: np.ndarray | None, rows: int) -> Iterator
 def _encode_png16(
     file: BinaryIO, pixels: np.ndarray, alpha: np.ndarray | None, exif: bytes | None, icc: bytes | None
 ) -> None:
-    """Pillow has no 16-bit colour, OpenCV no metadata. Each row is stored as differences to its left (filter 1, Sub)."""
+    """Pillow has no 16-bit colour, OpenCV no metadata. Rows are stored as differences to the left (filter 1, Sub)."""
 
     def chunk(kind: bytes, data: bytes) -> None:
         file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
@@ -551,7 +551,7 @@ def _encode_tiff(
     ifd[259] = 8  # compression: deflate
     ifd[262] = 2  # photometric: RGB
     ifd[277], ifd[278], ifd[279] = channels, rows, tuple(sizes)
-    ifd[273] = tuple(int(offset) for offset in np.cumsum([0] + sizes[:-1]))  # Pillow adds where the data starts
+    ifd[273] = tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]]))  # Pillow adds where the data starts
     ifd[284] = 1  # planar configuration: interleaved
     if channels == 4:
         ifd[338] = 2  # extra samples: alpha, not premultiplied

@@ -1,4 +1,4 @@
-"""TIFF layouts that Pillow cannot read, or reads wrongly: separate planes of 16 bits, float colour, BigTIFF, grey with alpha."""
+"""TIFF layouts that Pillow does not read, or reads wrongly: 16-bit planes, float colour, BigTIFF, grey with alpha."""
 
 import logging
 import zlib

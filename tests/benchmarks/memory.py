@@ -2,8 +2,8 @@
 
     python tests/benchmarks/memory.py
 
-Each row is a process of its own: the model is loaded and run once on a small photo, then the peak of its resident memory is
-taken over the large one. Linux only.
+Each figure is of a process of its own: the model is loaded and run once on a small photo, then the peak of its resident
+memory is taken over the large one. Linux only.
 """
 
 import subprocess

@@ -2,9 +2,9 @@
 
     python tests/hostile/corpus.py FOLDER [--jobs 2] [--seconds 60] [--gigabytes 4]
 
-Prints one row for each folder directly below FOLDER, then names each file that is not simply accepted or refused. "other"
-is an exception that is no PhotoError; "unsteady" a file whose second reading differs from its first. A file counts in "> 5 s"
-and "> 1 GB" (above the idle process) besides its outcome. Exit code 1 if there is any of these.
+Prints one row for each folder directly below FOLDER, then names each file that is not simply accepted or refused.
+"other" is an exception that is no PhotoError; "unsteady" a file whose second reading differs from its first. A file
+counts in "> 5 s" and "> 1 GB" (above the idle process) besides its outcome. Exit code 1 if there is any of these.
 """
 
 import argparse
