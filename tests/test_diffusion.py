@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kornia.filters import gaussian_blur2d
 
 from decomp.config import ModelConfig
 from decomp.diffusion import Diffusivity, GaussianSplit, LearntDiffusion, build_split, gaussian
@@ -56,6 +57,24 @@ def test_anchored_p_starts_at_heat_flow():
     x = torch.rand(1, 3, 24, 40, dtype=torch.float64)
     p = Diffusivity(1.5).double()
     assert torch.equal(p(x), x - gaussian(x, 1.5))
+
+
+@pytest.mark.parametrize("h, w, sigma", [(9, 200, 2.0), (64, 65, 6.0), (130, 128, 0.4), (3, 1000, 50.0)])
+def test_gaussian_is_the_mirrored_convolution(h, w, sigma):
+    x = torch.rand(2, 3, h, w, dtype=torch.float64, requires_grad=True)
+    radius = min(round(3 * sigma), min(h, w) - 1)
+    expected = gaussian_blur2d(x, 2 * radius + 1, (sigma, sigma))
+    assert torch.allclose(gaussian(x, sigma), expected, atol=1e-12)
+    gradients = [torch.autograd.grad((y**3).sum(), x)[0] for y in (gaussian(x, sigma), expected)]
+    assert torch.allclose(*gradients, atol=1e-11)
+
+
+def test_matrices_made_in_inference_can_be_trained_with():
+    with torch.inference_mode():
+        gaussian(torch.rand(1, 3, 33, 47), 1.25)
+    x = torch.rand(1, 3, 33, 47, requires_grad=True)
+    gaussian(x, 1.25).sum().backward()
+    assert x.grad.isfinite().all()
 
 
 def test_heat_flow_has_the_transfer_function_of_the_derivation():
