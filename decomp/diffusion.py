@@ -39,9 +39,7 @@ def gaussian(u: Float[Tensor, "b 3 h w"], sigma: float) -> Float[Tensor, "b 3 h 
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a tensor made in inference mode could not be used in training
-def _tiles(
-    n: int, radius: int, sigma: float, dtype: torch.dtype, device: torch.device
-) -> list[tuple[slice, Tensor]]:
+def _tiles(n: int, radius: int, sigma: float, dtype: torch.dtype, device: torch.device) -> list[tuple[slice, Tensor]]:
     """The Gaussian of a line of n pixels: for each 64 of its results the pixels they need, and their matrix."""
     kernel = get_gaussian_kernel1d(2 * radius + 1, sigma, dtype=dtype, device=device)
     impulses = torch.eye(n, dtype=dtype, device=device)[:, None]  # (n, 1, n)
