@@ -14,6 +14,10 @@ _HOMES = {
     "BranchedGenerator": "generator",
     "Discriminator": "training.critics.discriminator",
     "PerturbChannels": "augment",
+    "align": "studio.swap",
+    "swap": "studio.swap",
+    "find_landmarks": "studio.landmarks",
+    "relief": "studio.relief",
     "Photo": "photos",
     "PhotoError": "photos",
 }

@@ -10,7 +10,7 @@ import decomp
 
 ROOT = Path(decomp.__file__).parent
 # Each room may import from those before it, and from itself. The hall is the walk: modules that lie flat in decomp/.
-ROOMS = ("hall", "batch", "data", "eyes", "training", "evaluation", "lab", "page", "cli")
+ROOMS = ("hall", "batch", "data", "eyes", "studio", "training", "evaluation", "lab", "page", "cli")
 ENTRANCES = {"__init__", "__main__"}  # of the hall: they name what lies above them
 
 

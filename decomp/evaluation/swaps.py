@@ -1,0 +1,121 @@
+"""How well channels are swapped: `python -m decomp.evaluation.swaps MODEL --data ROOT --layer light`.
+
+For each pair of validation photos of one class, A gets layers K of B, and the result is decomposed again. Measured on
+the face:
+
+- kept: correlation of each channel outside K between the result and A, against that between A and B, which two faces
+  of a class have anyway;
+- taken: correlation of the channels of K between the result and B, and between the result and A;
+- seam: mean gradient of the result over the mask's soft edge, relative to A's own there. The same for a mask cut off at
+  0.5, which is what a seam looks like.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from .. import photos
+from ..decomposer import load
+from ..decomposition import Decomposition, Picture, to_bytes
+from ..export import tiles
+from ..faces import Box
+from ..kinds import layers_of
+from ..photos import Photo
+from ..studio.swap import Pair, align, swap
+
+SHOWN = 10  # pairs on the sheet
+
+
+def pairs_of(data: Path, domains: list[str], count: int) -> list[tuple[str, Path, Path]]:
+    """(class, A, B): validation photos of each class in turn, drawn without replacement.
+
+    Raises:
+        ValueError: a class has too few photos.
+    """
+    rng, of_class = np.random.default_rng(0), {}
+    for domain in domains:
+        folder = data / "val" / domain
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in photos.SUFFIXES)
+        if len(paths) < 2 * -(-count // len(domains)):
+            raise ValueError(f"{folder} holds {len(paths)} photos; twice the number of pairs is needed")
+        of_class[domain] = [paths[i] for i in rng.permutation(len(paths))]
+    turn = lambda i: (domains[i % len(domains)], 2 * (i // len(domains)))
+    return [(d, of_class[d][k], of_class[d][k + 1]) for d, k in map(turn, range(count))]
+
+
+def correlation(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
+    """Of two layers (H, W, 3) over the mask."""
+    inside = mask > 0.9
+    return float(np.corrcoef(a[inside].ravel(), b[inside].ravel())[0, 1])
+
+
+def gradient_at_edge(picture: Picture, mask: np.ndarray) -> float:
+    """Mean gradient of the grey picture where the mask is soft."""
+    steps = np.gradient(picture.mean(axis=2))
+    return float(np.hypot(*steps)[(mask > 0.02) & (mask < 0.98)].mean())
+
+
+def measured(model, pair: Pair, layers: list[int | str]) -> tuple[dict, Picture]:
+    """The figures of one pair, and the result."""
+    a, b, mask = pair.a, pair.b, pair.mask
+    result, hard = swap(a, b, layers, mask=mask), swap(a, b, layers, mask=(mask > 0.5).astype(np.float32))
+    size = len(result)
+    c = model.decompose(Photo(to_bytes(result)), a.domain, size=size, box=Box(0, 0, size, "given"))
+    others = [k for k in range(1, len(a.channels) + 1) if k not in layers]
+    between = lambda x, y, which: (
+        np.mean([correlation(x.layer(k), y.layer(k), mask) for k in which]) if which else np.nan
+    )
+    own = gradient_at_edge(a.picture, mask)
+    figures = {
+        "kept": between(c, a, others),
+        "two faces": between(a, b, others),
+        "taken": between(c, b, layers_again(c, layers)),
+        "left of A": between(c, a, layers_again(c, layers)),
+        "seam": gradient_at_edge(result, mask) / own,
+        "seam, cut off": gradient_at_edge(hard, mask) / own,
+        "by eyes": float(not pair.notes),
+    }
+    return {name: float(value) for name, value in figures.items()}, result
+
+
+def layers_again(d: Decomposition, layers: list[int | str]) -> list[int | str]:
+    """Those of the swapped layers that are looked at: the unexplained rest is none of the model's doing."""
+    return [layer for layer in layers if layer != "unexplained"]
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="bundled model or folder")],
+    data: Annotated[Path, typer.Option(help="folder with val/CLASS/*.jpg", exists=True)],
+    layer: Annotated[list[str], typer.Option(help="number, name, kind, or residual; repeatable")],
+    pairs: Annotated[int, typer.Option(min=2)] = 50,
+    out: Annotated[Path, typer.Option(help="folder for swaps.json and swaps.png")] = Path("swaps"),
+):
+    """Print and write the figures of the module's text."""
+    decomposer = load(model)
+    try:
+        layers = layers_of(decomposer, layer)
+        chosen = pairs_of(data, list(decomposer.config.domains), pairs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows, shown = [], []
+    for domain, path_a, path_b in tqdm(chosen, unit="pair", disable=None):
+        pair = align(decomposer, decomposer.decompose(path_a, domain), path_b, domain)
+        figures, result = measured(decomposer, pair, layers)
+        rows.append({"class": domain, "a": path_a.name, "b": path_b.name} | figures)
+        if len(shown) < SHOWN:
+            shown.append([("A", pair.a.picture), ("B, on A's eyes", pair.b.picture), ("A with B's", result)])
+    mean = {name: round(float(np.mean([row[name] for row in rows])), 3) for name in figures}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "swaps.json").write_text(
+        json.dumps({"layers": layers, "pairs": len(rows), "mean": mean, "each": rows}, indent=2)
+    )
+    tiles(shown).save(out / "swaps.png")
+    typer.echo(f"{model}, {', '.join(map(str, layers))}, {len(rows)} pairs: " + json.dumps(mean))
+
+
+if __name__ == "__main__":
+    typer.run(main)
