@@ -1,10 +1,24 @@
 """Figures that tell a decomposition from a failed run (R = x, or v_k = phi_k), however good the losses look."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from .generator import Output
 
 ACTIVE = 0.1  # a branch is active if its response is at least this share of the largest one's (figure 4)
+
+
+def smaller(x: Float[Tensor, "*b h w"], factor: float) -> Float[Tensor, "*b h2 w2"]:
+    """Pictures, or channels of pictures, made smaller without aliasing."""
+    side = [round(n * factor) for n in x.shape[-2:]]
+    small = F.interpolate(x.reshape(-1, *x.shape[-3:]), side, mode="bilinear", antialias=True)
+    return small.reshape(*x.shape[:-2], *side)
 
 
 def total_variation(u: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
@@ -51,9 +65,37 @@ def channel_correlation(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
     return mean_over_pairs(within_photo(v, v).abs().mean(dim=0), active(v))
 
 
-def input_correlation(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
-    """Pearson correlation of each v_k with its own phi_k, taken within each photo, then averaged."""
-    return (_standardised(v) * _standardised(phi)).sum(dim=2).mean(dim=0)
+def matched_correlation(v: Float[Tensor, "b m 3 h w"], w: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
+    """Pearson correlation of each v_k with w_k, taken within each photo, then averaged."""
+    return (_standardised(v) * _standardised(w)).sum(dim=2).mean(dim=0)
+
+
+def steadiness(
+    generator: Callable[[Tensor, Tensor], "Output"],
+    x: Float[Tensor, "b 3 h w"],
+    y: Tensor,
+    v: Float[Tensor, "b m 3 h w"],
+) -> dict[str, Float[Tensor, "m"]]:
+    """How far each channel stays the same thing: `matched_correlation` of v with the channels after a change of x.
+
+    "steady_mirror": x mirrored, its channels mirrored back. "steady_scale": x at 0.75 of its size, against v at that
+    size. "steady_shift": x
+    shifted by a pixel in both directions, shifted back.
+    """
+    small = smaller(x, 0.75)
+    return {
+        "steady_mirror": matched_correlation(v, generator(x.flip(-1), y).channels.flip(-1)),
+        "steady_scale": matched_correlation(smaller(v, small.shape[-1] / v.shape[-1]), generator(small, y).channels),
+        "steady_shift": matched_correlation(v[..., 1:, 1:], generator(x[..., 1:, 1:], y).channels),
+    }
+
+
+def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
+    """Share of each channel's energy that is the same picture in every photo: |mean v|^2 / mean |v|^2, unbiased."""
+    flat = v.flatten(2).double()
+    each = flat.square().sum(dim=2).mean(dim=0)
+    same = (flat.sum(dim=0).square().sum(dim=1) - len(v) * each) / max(1, len(v) * (len(v) - 1))
+    return (same / each.clamp_min(1e-12)).float()
 
 
 def linear_share(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
@@ -146,7 +188,7 @@ class Summary:
             self.means[name] = self.means.get(name, 0) + float(values.double().sum())
         self.photos += len(x)
         self.correlations = self.correlations + within_photo(v, v).abs().sum(dim=0).double().cpu()
-        self.with_input = self.with_input + len(x) * input_correlation(v, phi).double().cpu()
+        self.with_input = self.with_input + len(x) * matched_correlation(v, phi).double().cpu()
         self.moments.add(v, phi)
 
     def figures(self) -> dict:

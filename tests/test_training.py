@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from decomp import metrics
 from decomp.config import ModelConfig
 from decomp.generator import BranchedGenerator
 from decomp.training import checkpoint, losses
@@ -20,6 +21,7 @@ from decomp.training.trainer import TrainConfig, Trainer
 
 MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=1, style=8, sigma=1.0)
 SETTINGS = {"images": 48, "batch": 4, "tick": 16, "critic_base": 4, "critic_cap": 8, "smooth": 0.4, "lr": 1e-3}
+MEANING = dict.fromkeys(("mirror", "scale", "exclusive", "balance", "stamp"), ((0, 0.5),)) | {"wrong": 0.5}
 
 
 def config(**changes) -> TrainConfig:
@@ -38,7 +40,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}], ids=["plain", "dropout", "streamed"]
+    "changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}, MEANING], ids=["plain", "dropout", "streamed", "meaning"]
 )
 def test_resumed_run_equals_an_uninterrupted_one(data, tmp_path, changes):
     Trainer(MODEL, config(**changes), data, tmp_path / "whole").run()
@@ -177,7 +179,7 @@ def test_two_processes_train_like_one(data, tmp_path):
     """The same losses as one process with the same global batch, within rounding."""
     settings = tmp_path / "toy.toml"
     model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
-    training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\nfidelity = [[0, 1]]\n"
+    training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\nfidelity = 1\nmirror = 1\nscale = 1\nwrong = 0.5\n"
     settings.write_text(f"[model]\n{model}[training]\n{training}")
     arguments = ["-m", "decomp", "train", str(settings), "--data", str(data), "--threads", "1", "--out"]
     with socket.socket() as free:
@@ -189,7 +191,7 @@ def test_two_processes_train_like_one(data, tmp_path):
         assert done.returncode == 0, done.stderr
     one, two = (rows(tmp_path / name / "00000-toy") for name in ("one", "two"))
     assert [row["images"] for row in two] == [8, 16, 24, 32, 40]
-    for name in ("d", "g", "fidelity", "rough", "offset"):
+    for name in ("d", "g", "fidelity", "smooth", "offset", "mirror", "scale"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=2e-3, abs=1e-5), name
 
 
@@ -247,9 +249,90 @@ def test_smoothness_is_a_hinge():
 def test_cancellation_is_what_branches_undo():
     torch.manual_seed(0)
     a, b = torch.randn(2, 1, 3, 64, 64)
-    assert losses.cancellation(torch.stack([a, -a], 1)).item() == pytest.approx(2 * a.square().mean().item(), rel=1e-4)
+    assert losses.cancellation(torch.stack([a, -a], 1)).item() == pytest.approx(1, abs=0.01)
     assert losses.cancellation(torch.stack([a, a], 1)).item() == 0
-    assert losses.cancellation(torch.stack([a, b], 1)).item() < 0.05
+    assert losses.cancellation(torch.stack([a, b], 1), window=64).item() < 0.05
+    weak = torch.stack([a, 0.1 * b, -0.1 * b], 1)  # two that cancel beside one that does not, however weak they are
+    assert losses.cancellation(weak, window=64).item() == pytest.approx(2 / 3, abs=0.1)
+
+
+def test_cancellation_at_one_place_is_not_made_up_for_elsewhere():
+    a = torch.zeros(1, 3, 36, 36)
+    a[..., :9, :9] = 1
+    b = -a
+    b[..., 18:, 18:] = 1
+    both = a + (b == 1)  # they undo each other in one corner, and draw alike in four times the area
+    assert losses.cancellation(torch.stack([both, b], 1), window=36).item() == 0
+    assert losses.cancellation(torch.stack([both, b], 1)).item() > 0.05
+
+
+def test_wrong_class_asks_the_critic_to_deny_other_classes():
+    y = torch.tensor([0, 1])
+    sure = torch.tensor([[9.0, -20.0, -20.0], [-20.0, -9.0, -20.0]])
+    assert losses.wrong_class(sure, y).item() < 1e-6
+    assert losses.wrong_class(-sure, y).item() == pytest.approx(20)
+    assert losses.wrong_class(torch.ones(2, 1), torch.zeros(2, dtype=torch.long)).item() == 0
+
+
+def test_twins_are_equal_for_what_moves_with_the_photo():
+    """A channel that is a function of the pixel has no difference; one tied to the grid, or to left and right, has."""
+    torch.manual_seed(0)
+    shift = (3, 1)
+    views = losses.twins(torch.randn(4, 3, 35, 35), shift, 32)
+    assert views.shape == (8, 3, 32, 32)
+    channels = torch.stack([views, views.square()], 1)
+    assert losses.twin(channels, shift).item() < 1e-6
+    mesh = torch.ones(32, 32)
+    mesh[::2] = -1
+    assert losses.twin(channels * mesh, shift).item() > 0.9
+    gradient = views[..., 1:] - views[..., :-1]
+    assert losses.twin(torch.nn.functional.pad(gradient, (0, 1))[:, None], shift).item() > 0.9
+
+
+def test_scale_compares_at_the_small_size():
+    torch.manual_seed(0)
+    v = torch.randn(2, 3, 3, 32, 32)
+    assert losses.scale(v, metrics.smaller(v, 0.75)).item() < 1e-6
+    assert losses.scale(v, torch.randn(2, 3, 3, 24, 24)).item() > 0.9
+
+
+def test_exclusive_is_low_where_each_place_has_one_channel():
+    """Whether they take turns by place, or by band at the same place."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 32, 32)
+    left = (torch.arange(32) < 16).float()
+    by_place = torch.stack([x * left, x * (1 - left)], 1)
+    grey = x.mean(dim=1, keepdim=True).expand_as(x)
+    by_band = torch.stack([grey, x - grey], 1)
+    shared = torch.stack([x, x], 1)
+    assert losses.exclusive(shared).item() > 0.99
+    assert losses.exclusive(by_place).item() < 0.3
+    assert losses.exclusive(by_band).item() < 0.1
+
+
+def test_balance_and_stamp():
+    torch.manual_seed(0)
+    v = torch.randn(4, 3, 3, 16, 16)
+    assert losses.balance(v).item() == 0
+    v[:, 0] *= 0.01
+    assert losses.balance(v).item() == pytest.approx(0.4, abs=0.01)
+    assert losses.stamp(v).item() < 0.05
+    v[:, 1] = v[:1, 1]
+    assert losses.stamp(v).item() == pytest.approx(1 / 3, abs=0.05)
+    assert metrics.stamp_share(v).tolist() == pytest.approx([0, 1, 0], abs=0.05)
+
+
+def test_perceptual_term_reaches_the_generator(data, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    trainer = Trainer(MODEL, config(images=8, tick=4, perceptual=((0, 1.0),)), data, tmp_path)
+    trainer.run()
+    assert rows(tmp_path)[-1]["perceptual"] > 0
+    maps = trainer.feature_maps(torch.zeros(1, 3, 64, 64))
+    assert [m.shape[-1] for m in maps] == [48, 24, 12, 6, 3]
+    same = torch.tensor([True])
+    x = torch.rand(1, 3, 32, 32)
+    assert losses.perceptual(trainer.feature_maps, x, x, same).item() == 0
+    assert losses.perceptual(trainer.feature_maps, x, x, ~same).item() == 0
 
 
 def test_overlap_is_squared_correlation():

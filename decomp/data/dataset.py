@@ -41,12 +41,13 @@ def square(path: Path, size: int) -> np.ndarray:
 class Photos(Dataset):
     """The photos of one split, the domains drawn equally often.
 
-    Item i is `(x, y, target)`: an augmented photo (3, size, size) in [-1, 1], its class, and the class to turn it into:
+    Item i is `(x, y, target)`: an augmented photo (3, side, side) in [-1, 1], side = size + margin, its class, and the class to turn it into:
     its own for even i, any other one for odd i.
 
     Args:
         memory: GiB. Photos are kept as uint8, a quarter larger than `size`, if all fit; else each is read when needed.
         limit: at most so many photos of each domain.
+        margin: pixels that items are larger than `size`, to cut shifted squares from.
     Raises:
         ValueError: a domain without photos. PhotoError: a photo that can't be read (when it is read).
     """
@@ -60,6 +61,7 @@ class Photos(Dataset):
         seed: int = 0,
         memory: float = 4.0,
         limit: int | None = None,
+        margin: int = 0,
     ):
         self.size, self.kept, self.seed = size, size * 5 // 4, seed
         self.files = [photos.find(root / split / domain)[:limit] for domain in domains]
@@ -76,7 +78,7 @@ class Photos(Dataset):
             [
                 v2.RandomApply([v2.RandomResizedCrop(self.kept, scale=(0.8, 1), ratio=(0.9, 1.1))], p=0.5),
                 v2.RandomHorizontalFlip(),
-                v2.Resize(size),
+                v2.Resize(size + margin),
             ]
         )
 

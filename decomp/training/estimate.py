@@ -43,7 +43,7 @@ def estimate(model: ModelConfig, training: TrainConfig) -> dict:
     x, y = torch.zeros(1, 3, model.size, model.size), torch.zeros(1, dtype=torch.long)
     count = lambda network: sum(p.numel() for p in network.parameters())
     with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
-        a_photo = kept_bytes(lambda: g(x, y), g) + 2 * kept_bytes(lambda: d(x, y), d)
+        a_photo = kept_bytes(lambda: g(x, y), g) + 2 * kept_bytes(lambda: d(x), d)
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             g(x, y)
     return {

@@ -1,15 +1,22 @@
-"""What the two networks of the training minimise, each term a mean over photos.
+"""What the two networks of the training minimise: one function a term.
 
-Every term is a mean over photos of something that each photo has by itself, so that a batch may be split over
-processes or accumulated.
+A term is a mean over photos of something that each photo has by itself, so that a batch may be split over processes or
+accumulated. The exceptions, `exclusive`, `balance` and `stamp`, compare the photos of one part of a batch.
+
+What ties a channel to a meaning is that it stays the same thing after a change that keeps the meaning: the photo
+mirrored and shifted (`twin`), or made smaller (`scale`). `exclusive` asks that few channels speak at any one place,
+`balance` that none falls silent, `stamp` that none draws the same picture into every photo.
 """
+
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..metrics import total_variation
+from ..metrics import smaller, total_variation
 
 
 def r1_penalty(logits: Float[Tensor, "b"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
@@ -18,8 +25,19 @@ def r1_penalty(logits: Float[Tensor, "b"], x: Float[Tensor, "b 3 h w"]) -> Float
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def fidelity(f: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], same: Tensor) -> Float[Tensor, ""]:
-    """Mean |f - x| of the photos whose target is their own class, `same` (b,) being booleans."""
+def wrong_class(logits: Float[Tensor, "b domains"], y: Int[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Logistic loss of real photos shown under the other classes' names: to the critic they are wrong, too.
+
+    So that the critic learns what a class looks like, not only what is real (Reed et al., 2016, arXiv 1605.05396).
+    """
+    if logits.shape[1] == 1:
+        return logits.sum() * 0
+    others = torch.ones_like(logits).scatter_(1, y[:, None], 0)
+    return (F.softplus(logits) * others).sum() / others.sum()
+
+
+def fidelity(f: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], same: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Mean |f - x| of the photos whose target is their own class."""
     return (f - x).abs().mean(dim=(1, 2, 3))[same].sum() / same.sum().clamp_min(1)
 
 
@@ -28,11 +46,17 @@ def smoothness(residual: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], 
     return F.relu(total_variation(residual) / total_variation(x).clamp_min(1e-6) - bound).mean()
 
 
-def cancellation(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
-    """relu(sum_k |v_k|^2 - |sum_k v_k|^2), mean over pixels: what the branches spend on undoing each other."""
-    apart = channels.square().sum(dim=1).mean(dim=(1, 2, 3))
-    together = channels.sum(dim=1).square().mean(dim=(1, 2, 3))
-    return F.relu(apart - together).mean()
+def cancellation(channels: Float[Tensor, "b m 3 h w"], window: int = 9) -> Float[Tensor, ""]:
+    """What each channel spends on undoing the others, relative to its energy: 0 for a part of the picture's details.
+
+    relu(-<v_k, sum_{j != k} v_j>), the inner product being a mean over a window of so many pixels, against |v_k|^2. A
+    channel then agrees at each place with what all draw there together, so colours that cancel, blue here against
+    orange there, cost the same however weak they are.
+    """
+    others = channels.sum(dim=1, keepdim=True) - channels
+    product = F.avg_pool2d((channels * others).mean(dim=2), window, stride=window // 2 + 1)  # (B, M, h, w)
+    energy = channels.square().mean(dim=(2, 3, 4))
+    return (F.relu(-product).mean(dim=(2, 3)) / (energy + 1e-4)).mean()
 
 
 def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.02) -> Float[Tensor, ""]:
@@ -52,3 +76,90 @@ def offset(channels: Float[Tensor, "b m 3 h w"], patch: int) -> Float[Tensor, ""
     """
     means = F.pixel_unshuffle(channels.flatten(0, 1), patch).mean(dim=(2, 3))  # (B * M, 3 * patch^2)
     return means.square().sum() / (len(channels) * patch**2)
+
+
+def perceptual(
+    features: Callable[[Tensor], list[Tensor]],
+    f: Float[Tensor, "b 3 h w"],
+    x: Float[Tensor, "b 3 h w"],
+    same: Bool[Tensor, "b"],
+) -> Float[Tensor, ""]:
+    """Relative L1 of feature maps of f and x, mean over maps; same-class photos only, as in `fidelity`."""
+    if not same.any():
+        return f.sum() * 0
+    with torch.no_grad():
+        wanted = features(x[same])
+    made = features(f[same])
+    return sum((a - b).abs().mean() / b.abs().mean().clamp_min(1e-6) for a, b in zip(made, wanted)) / len(wanted)
+
+
+# what ties a channel to a meaning
+
+
+def difference(a: Float[Tensor, "b m 3 h w"], b: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
+    """|a - b|^2 / (|a|^2 + |b|^2), mean over photos and channels: 0 where two sets of channels are equal, 1 where they
+    are unrelated. Each channel counts alike, however weak."""
+    energy = lambda t: t.square().mean(dim=(2, 3, 4))
+    return (energy(a - b) / (energy(a) + energy(b) + 1e-4)).mean()
+
+
+def twins(x: Float[Tensor, "b 3 h w"], shift: tuple[int, int], size: int) -> Float[Tensor, "b2 3 s s"]:
+    """Each photo's upper left square of `size`, then for each a square `shift` = (down, right) pixels on, mirrored."""
+    down, right = shift
+    moved = x[..., down : down + size, right : right + size].flip(-1)
+    return torch.cat([x[..., :size, :size], moved])
+
+
+def twin(channels: Float[Tensor, "b2 m 3 s s"], shift: tuple[int, int]) -> Float[Tensor, ""]:
+    """`difference` of the channels of `twins`, the mirrored ones mirrored back, where the two views overlap."""
+    (down, right), size = shift, channels.shape[-1]
+    view, moved = channels.chunk(2)
+    return difference(view[..., down:, right:], moved.flip(-1)[..., : size - down, : size - right])
+
+
+def scale(channels: Float[Tensor, "b m 3 h w"], of_small: Float[Tensor, "b m 3 h2 w2"]) -> Float[Tensor, ""]:
+    """`difference` of the channels made smaller and the channels of the photo made smaller."""
+    return difference(smaller(channels, of_small.shape[-1] / channels.shape[-1]), of_small)
+
+
+def bands(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n h2 w2"]:
+    """Local energy of each channel in three bands, averaged over 5 x 5 pixels, every second one: fine light, coarse light, hue.
+
+    Light is the mean of the colours, coarse what a 9 x 9 mean keeps of it, hue what is left of the colours.
+    """
+    light = channels.mean(dim=2)  # (B, M, H, W)
+    coarse = F.avg_pool2d(light, 9, 1, 4, count_include_pad=False)
+    hue = (channels - light[:, :, None]).square().mean(dim=2)
+    energies = torch.stack([(light - coarse).square(), coarse.square(), hue], dim=2)
+    return F.avg_pool2d(energies.flatten(1, 2), 5, 2, 2).unflatten(1, energies.shape[1:3]) + 1e-6
+
+
+def exclusive(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
+    """Entropy, 0 to 1, of the channels' shares of each place's energy in each band of `bands`.
+
+    Weighted by the root of that energy. Taken band by band, fur, contour and hue may share a place.
+    """
+    energy = bands(channels)
+    total = energy.sum(dim=1, keepdim=True)
+    share = energy / total
+    entropy = -(share * share.log()).sum(dim=1) / math.log(max(2, channels.shape[1]))
+    weight = total[:, 0].sqrt()
+    return (entropy * weight).sum() / weight.sum()
+
+
+def balance(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.04) -> Float[Tensor, ""]:
+    """Ten times how far channels fall below `floor` of the energy of all, summed over channels."""
+    energy = channels.square().mean(dim=(0, 2, 3, 4))
+    return 10 * F.relu(floor - energy / (energy.sum() + 1e-6)).sum()
+
+
+def stamp(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
+    """Mean inner product of a channel in two different photos, each channel at unit rms; only what is positive counts.
+
+    It is the energy that is the same picture in every photo.
+    """
+    v = channels.flatten(2)  # (B, M, N)
+    v = v / (v.square().mean(dim=(0, 2), keepdim=True).sqrt() + 1e-3)
+    gram = torch.einsum("amn,bmn->mab", v, v) / v.shape[2]
+    between = gram.sum(dim=(1, 2)) - gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return F.relu(between / max(1, len(v) * (len(v) - 1))).mean()

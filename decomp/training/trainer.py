@@ -23,13 +23,18 @@ from .. import metrics
 from ..config import ModelConfig
 from ..data.dataset import Photos, Turns
 from ..generator import BranchedGenerator, Output
+from ..pretrained import feature_maps
 from . import checkpoint, losses
-from .critics.discriminator import Discriminator
+from .critics.discriminator import Discriminator, of_class
 from .distributed import Processes
 from .log import OPTIONS, Record
 
 R1_EVERY = 8  # steps; the penalty is multiplied by as much
+SHIFT = 4  # pixels; a twin is shifted by less than this, down and right: p sees patches of 4 pixels at most
+SCALES = (0.5, 0.75)  # how small a photo is made for the term `scale`
+SMOOTHNESS = 10.0  # weight of the hinge on TV(R)/TV(x)
 Batch = list[tuple[Tensor, Tensor, Tensor]]  # (x, y, target) of each part of a batch
+Schedule = tuple  # of knots (images, weight), with straight lines between
 
 
 @dataclass
@@ -41,12 +46,19 @@ class TrainConfig:
     accumulate: int = 1  # parts that a batch is passed through the networks in, to save memory
     lr: float = 1e-4  # Adam, betas (0, 0.99), weight decay 1e-4, for both networks
     r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and times 8
-    # three weights that change during training, as knots (images, weight) with straight lines between
-    fidelity: tuple = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
-    cancel: tuple = ((0, 0.0),)  # hinge on sum_k |v_k|^2 - |sum_k v_k|^2: branches may not cancel each other
-    overlap: tuple = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
-    smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge of weight 10; 0 turns the hinge off
-    offset: float = 5.0  # weight of the penalty on each channel's mean colour, which would only cancel in the sum
+    wrong: float = 0.0  # the critic also sees real photos of other classes as wrong, with this weight
+    # weights of the generator's terms, see losses.py: a number, or knots (images, weight) with straight lines between
+    fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
+    perceptual: Schedule = ((0, 0.0),)  # the same on feature maps of EfficientNet-Lite0
+    cancel: Schedule = ((0, 0.0),)  # what the branches spend on undoing each other
+    overlap: Schedule = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
+    offset: Schedule = ((0, 5.0),)  # each channel's mean colour, which would only cancel in the sum
+    mirror: Schedule = ((0, 0.0),)  # channels of the mirrored, shifted photo; half of each batch is then such twins
+    scale: Schedule = ((0, 0.0),)  # channels of a smaller photo, turned half the time, on a quarter of the batch
+    exclusive: Schedule = ((0, 0.0),)  # how many channels speak at one place
+    balance: Schedule = ((0, 0.0),)  # channels with hardly any energy
+    stamp: Schedule = ((0, 0.0),)  # what a channel draws into every photo
+    smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
     critic_base: int = 16  # width of the discriminator's first layer, doubling up to the cap
@@ -64,7 +76,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: a number above 0")
         if not 0 <= self.branch_dropout < 1:
             raise ValueError(f"branch_dropout is {self.branch_dropout}; accepted: 0 up to, but not 1")
-        for name in ("fidelity", "cancel", "overlap"):
+        for name in SCHEDULES:
             knots = getattr(self, name)
             if (
                 not knots
@@ -83,12 +95,21 @@ class TrainConfig:
         return cls(**{name: _as(kinds[name], name, value) for name, value in values.items()})
 
     def weight(self, name: str, images: int) -> float:
-        """The scheduled weight "fidelity", "cancel" or "overlap" after so many images."""
+        """The weight of the generator's term `name`, one of `SCHEDULES`, after so many images."""
         return float(np.interp(images, *zip(*getattr(self, name))))
+
+    def uses(self, name: str) -> bool:
+        """Whether the term `name` has a weight above 0 at any time."""
+        return any(weight for _, weight in getattr(self, name))
+
+
+SCHEDULES = tuple(f.name for f in fields(TrainConfig) if f.type is Schedule)
 
 
 def _as(kind: type, name: str, value):
     """A table's value as the type of its setting: knots as tuples, a whole number as a float where one is meant."""
+    if kind is tuple and isinstance(value, int | float):
+        return ((0, float(value)),)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(knot, (list, tuple)) for knot in value):
         return tuple(map(tuple, value))
     if kind is float and type(value) is int:
@@ -121,8 +142,11 @@ class Trainer:
     ):
         self.config, self.folder = config, folder
         self.processes = processes or Processes(device)
-        self.device = self.processes.device
-        unit = self.processes.count * config.accumulate * (2 if len(model.domains) > 1 else 1)
+        self.device, self.size = self.processes.device, model.size
+        self.twins = config.uses("mirror")
+        unit = (
+            self.processes.count * config.accumulate * (2 if len(model.domains) > 1 else 1) * (2 if self.twins else 1)
+        )
         if config.batch % unit:
             raise ValueError(f"batch is {config.batch}; with these processes and parts it must be a multiple of {unit}")
 
@@ -149,7 +173,9 @@ class Trainer:
         if config.compile:
             self.run_g, self.run_d = torch.compile(self.run_g), torch.compile(self.run_d)
 
-        self.photos = Photos(data, "train", model.domains, model.size, config.seed, config.memory)
+        self.feature_maps = feature_maps(self.device) if config.uses("perceptual") else None
+        margin = SHIFT - 1 if self.twins else 0
+        self.photos = Photos(data, "train", model.domains, model.size, config.seed, config.memory, margin=margin)
         self.held_out = Photos(data, "val", model.domains, model.size, limit=16)
         if self.processes.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -176,11 +202,13 @@ class Trainer:
 
     def step(self, x: Float[Tensor, "b 3 s s"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]) -> dict:
         """One update of both networks with this process's part of a batch; returns the losses."""
-        torch.manual_seed(hash((self.config.seed, self.steps, self.processes.rank)))  # for branch dropout
+        self.draw(self.processes.rank)
         x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         y, target = y.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
         n = self.config.accumulate
         batch = list(zip(x.chunk(n), y.chunk(n), target.chunk(n)))
+        if self.twins:
+            batch = [(losses.twins(x, self.shift, self.size), y.repeat(2), t.repeat(2)) for x, y, t in batch]
         # undivided, the generator runs once and serves both updates
         with torch.set_grad_enabled(n == 1):
             made = [self.generate(x, target) for x, _, target in batch]
@@ -191,6 +219,14 @@ class Trainer:
         self.update_average()
         return found
 
+    def draw(self, rank: int) -> None:
+        """What this step draws at random, alike in all processes: how twins are shifted, how photos are made smaller."""
+        seeds = np.random.SeedSequence([self.config.seed, self.steps]).generate_state(5 + rank)
+        self.shift = int(seeds[0]) % SHIFT, int(seeds[1]) % SHIFT
+        self.factor = SCALES[int(seeds[2]) % len(SCALES)]
+        self.turn = int(seeds[3]) % 2  # quarter turns, so that channels do not part by the direction of strokes
+        torch.manual_seed(int(seeds[4 + rank]))  # for branch dropout, differs from process to process
+
     def update_discriminator(self, batch: Batch, fakes: list[Tensor]) -> dict:
         """One step of the logistic loss with lazy R1; returns the loss without the penalty."""
         total = 0.0
@@ -198,44 +234,69 @@ class Trainer:
         for i, ((x, y, target), fake) in enumerate(zip(batch, fakes)):
             with self.averaging(self.run_d, i):
                 with self.low_precision():
-                    real, made = self.run_d(torch.cat([x, fake]), torch.cat([y, target])).float().chunk(2)
+                    of_real, of_fake = self.run_d(torch.cat([x, fake])).float().chunk(2)
+                real, made = of_class(of_real, y), of_class(of_fake, target)
                 loss = F.softplus(-real).mean() + F.softplus(made).mean()
-                (loss / len(batch)).backward()
+                wrong = self.config.wrong * losses.wrong_class(of_real, y)
+                ((loss + wrong) / len(batch)).backward()
             total += loss.detach() / len(batch)
         if self.steps % R1_EVERY == 0:
             for i, (x, y, _) in enumerate(batch):
                 with self.averaging(self.run_d, i):
                     x = x.clone().requires_grad_()
-                    logits = self.run_d(x, y)
-                    penalty = losses.r1_penalty(logits, x) + 0 * logits.sum()  # for biases, or processes wait for them
+                    logits = self.run_d(x)
+                    penalty = (
+                        losses.r1_penalty(of_class(logits, y), x) + 0 * logits.sum()
+                    )  # for biases, or processes wait for them
                     (R1_EVERY * self.config.r1 * penalty / len(batch)).backward()
         return {"d": total, "d_scrubbed": self.update(self.opt_d)}
 
     def update_generator(self, batch: Batch, made: list) -> dict:
         """One step of the non-saturating loss and the terms that the options ask for."""
-        c, total = self.config, {}
+        total, weights = {}, {"smooth": SMOOTHNESS} | {name: self.weight(name) for name in SCHEDULES}
+        weights = {name: weight for name, weight in weights.items() if weight}
         self.opt_g.zero_grad()
         self.d.requires_grad_(False)
         for i, ((x, y, target), ready) in enumerate(zip(batch, made)):
             with self.averaging(self.run_g, i):
                 output, f = ready or self.generate(x, target)
                 with self.low_precision():
-                    logits = self.d(f, target).float()
-                found = {
-                    "g": F.softplus(-logits).mean(),
-                    "fidelity": losses.fidelity(f, x, target == y),
-                    "cancelled": losses.cancellation(output.channels),
-                    "overlap": losses.overlap(output.channels),
-                    "offset": losses.offset(output.channels, self.g.config.patch),
-                    "rough": losses.smoothness(output.residual, x, c.smooth or float("inf")),
-                }
-                weights = (1.0, self.weight("fidelity"), self.weight("cancel"), self.weight("overlap"), c.offset, 10.0)
-                loss = sum(weight * term for weight, term in zip(weights, found.values()) if weight)
+                    logits = self.d(f).float()
+                terms = {"g": F.softplus(-of_class(logits, target)).mean()} | self.terms(x, y, target, output, f)
+                loss = terms["g"] + sum(weights[name] * terms[name] for name in weights)
                 (loss / len(batch)).backward()
-            for name, term in found.items():
+            for name, term in terms.items():
                 total[name] = total.get(name, 0.0) + term.detach() / len(batch)
         self.d.requires_grad_(True)
         return total | {"g_scrubbed": self.update(self.opt_g)}
+
+    def terms(self, x: Tensor, y: Tensor, target: Tensor, output: Output, f: Tensor) -> dict[str, Tensor]:
+        """The generator's terms beside the adversarial one, by the names of their weights.
+
+        Those that cost a pass, or need twins, are only there where their weight is above 0 now.
+        """
+        v, same = output.channels, target == y
+        terms = {
+            "smooth": losses.smoothness(output.residual, x, self.config.smooth or float("inf")),
+            "fidelity": losses.fidelity(f, x, same),
+            "cancel": losses.cancellation(v),
+            "overlap": losses.overlap(v),
+            "offset": losses.offset(v, self.g.config.patch),
+            "exclusive": losses.exclusive(v),
+            "balance": losses.balance(v),
+            "stamp": losses.stamp(v.chunk(2)[0] if self.twins else v),
+        }
+        if self.twins:
+            terms["mirror"] = losses.twin(v, self.shift)
+        if self.weight("perceptual"):
+            with self.low_precision():
+                terms["perceptual"] = losses.perceptual(self.feature_maps, f, x, same)
+        if self.weight("scale"):
+            few = max(1, len(x) // 4)
+            small = metrics.smaller(x[:few], self.factor).rot90(self.turn, (2, 3))
+            of_small = self.generate(small, target[:few])[0].channels.rot90(-self.turn, (3, 4))
+            terms["scale"] = losses.scale(v[:few], of_small)
+        return terms
 
     def averaging(self, network: torch.nn.Module, part: int):
         """Gradients are averaged over processes once, at the last part of a batch."""
@@ -263,7 +324,9 @@ class Trainer:
         """Train until `images` are shown, the time is over, or Ctrl-C; saves at every tick and at the end."""
         end = time.monotonic() + 60 * minutes
         self.record = Record(self.folder) if self.processes.first else None
-        turns = Turns(self.images, self.config.images, self.config.batch, self.processes.rank, self.processes.count)
+        views = 2 if self.twins else 1  # of each photo
+        counts = (count // views for count in (self.images, self.config.images, self.config.batch))
+        turns = Turns(*counts, self.processes.rank, self.processes.count)
         # photos in memory on a CPU are augmented in passing; else it takes workers to keep up
         workers = 0 if self.device == "cpu" and self.photos.in_memory else min(8, torch.get_num_threads())
         loader = DataLoader(self.photos, batch_sampler=turns, num_workers=workers, pin_memory=self.device != "cpu")
@@ -313,6 +376,9 @@ class Trainer:
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
         output = self.average(x, y)
         figures = metrics.summary(x.cpu(), Output(*(t.cpu() for t in output)))
+        figures |= {
+            name: values.tolist() for name, values in metrics.steadiness(self.average, x, y, output.channels).items()
+        }
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
         columns = [x, few.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from ...generator import he_init
 
 
+def of_class(logits: Float[Tensor, "b domains"], label: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """Each picture's logit of its own label."""
+    return logits.gather(1, label[:, None])[:, 0]
+
+
 class CriticBlock(nn.Module):
     """Pre-activation residual block without norm that halves the resolution."""
 
@@ -24,7 +29,7 @@ class CriticBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """StarGAN-v2's multi-task discriminator: one logit per class, the label picks one.
+    """StarGAN-v2's multi-task discriminator: one logit per class; the label picks one (`of_class`).
 
     log2(size) - 2 halving blocks whose width doubles from `base` up to `cap`, then a 4x4 convolution and a 1x1 head.
     """
@@ -41,8 +46,8 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(widths[-1], domains)
         self.apply(he_init)
 
-    def forward(self, x: Float[Tensor, "b 3 s s"], label: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Logit of "a real photo of class `label`" for pictures in [-1, 1]."""
+    def forward(self, x: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b domains"]:
+        """Logit of "a real photo of this class" for every class, of pictures in [-1, 1]."""
         y = self.blocks(self.from_rgb(x))
         y = self.join(F.leaky_relu(y, 0.2)).flatten(1)
-        return self.head(F.leaky_relu(y, 0.2)).gather(1, label[:, None])[:, 0]
+        return self.head(F.leaky_relu(y, 0.2))
