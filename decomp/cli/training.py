@@ -40,7 +40,9 @@ def train(
     config: Annotated[str, typer.Argument(help="bundled name, .toml file, or the folder of a run to resume")],
     data: Annotated[Path, typer.Option(help="folder laid out as {train,val}/{class}/*", exists=True)],
     out: Annotated[Path, typer.Option(help="folder for runs; each gets a numbered folder there")] = Path("runs"),
-    start: Annotated[Path | None, typer.Option(help="compact/ folder of another run to begin from")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="bundled model, or compact/ folder of a run, to begin from (fine-tuning)")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="stop after this long")] = float("inf"),
     seed: Annotated[int | None, typer.Option(help="another seed than the configuration's")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads, 0 for torch's default")] = 0,
@@ -65,7 +67,9 @@ def train(
     from ..training.distributed import Processes
     from ..training.log import new_run
     from ..training.trainer import TrainConfig, Trainer
+    from ..weights import WEIGHTS, bundled
 
+    begin = WEIGHTS / start / "compact" if start in bundled() else start and Path(start)
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":
@@ -87,7 +91,7 @@ def train(
         folder = resumed or Path(processes.from_first(str(new_run(out, name)) if processes.first else None))
         if processes.first:
             typer.echo(str(folder))
-        Trainer(model, training, data, folder, device, start, processes).run(minutes)
+        Trainer(model, training, data, folder, device, begin, processes).run(minutes)
         processes.end()
     except ValueError as error:
         usage(str(error))

@@ -42,21 +42,34 @@ def save_compact(folder: Path, parts: dict[str, nn.Module], images: int) -> None
 
 
 def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
-    """Read the networks of a `compact/` folder; returns the images they were trained for.
+    """Read the networks of a `compact/` folder; returns the images they were trained for if all of it fits, else 0.
+
+    Where the number of classes or the size of the photos is another, what depends on it keeps its random start: each
+    branch's styles, the critic's logits, the critic's last blocks. Such a run is a new one that was given a start.
 
     Raises:
         ValueError: a file is missing, or belongs to networks of another shape.
     """
-    images = 0
+    images, fits = 0, True
     for name in NETWORKS:
         file = folder / f"{name}.safetensors"
         if not file.is_file():
             raise ValueError(f"{file}: is missing; a compact checkpoint holds {', '.join(NETWORKS)} as .safetensors")
         with safe_open(file, "pt") as opened:
             images = int((opened.metadata() or {}).get("images", 0))
+        own = parts[name].state_dict()
+        stored = {key: value.float() for key, value in load_file(file).items()}
+        other = {key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key))}
+        renewed = {key for key in other if key.endswith("style.weight") or key.startswith(("head.", "blocks."))}
+        fits = fits and not renewed
+        kept = {key: value for key, value in stored.items() if key not in renewed}
         try:
-            parts[name].load_state_dict({key: value.float() for key, value in load_file(file).items()})
+            parts[name].load_state_dict({key: own[key] for key in renewed & own.keys()} | kept)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ValueError(f"{file}: does not fit the model of this configuration: {reason}") from error
-    return images
+    return images if fits else 0
+
+
+def _shape(tensor: torch.Tensor | None) -> tuple | None:
+    return None if tensor is None else tuple(tensor.shape)

@@ -49,14 +49,18 @@ def smoothness(residual: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], 
 def cancellation(channels: Float[Tensor, "b m 3 h w"], window: int = 9) -> Float[Tensor, ""]:
     """What each channel spends on undoing the others, relative to its energy: 0 for a part of the picture's details.
 
-    relu(-<v_k, sum_{j != k} v_j>), the inner product being a mean over a window of so many pixels, against |v_k|^2. A
-    channel then agrees at each place with what all draw there together, so colours that cancel, blue here against
-    orange there, cost the same however weak they are.
+    relu(-<v_k, sum_{j != k} v_j>) against |v_k|^2, the inner product being a mean over a window of so many pixels, once
+    for light (the mean of the colours) and once for hue (what is left). At each place a channel then agrees with what
+    all draw there together. Channels that cancel cost the same however weak they are, and white is not made of green
+    and magenta.
     """
     others = channels.sum(dim=1, keepdim=True) - channels
-    product = F.avg_pool2d((channels * others).mean(dim=2), window, stride=window // 2 + 1)  # (B, M, h, w)
+    products = channels * others  # (B, M, 3, H, W)
+    light = channels.mean(dim=2) * others.mean(dim=2)
+    parts = torch.stack([light, products.mean(dim=2) - light], dim=1).flatten(1, 2)  # light, then hue
+    undone = F.relu(-F.avg_pool2d(parts, window, stride=window // 2 + 1)).mean(dim=(2, 3))  # (B, 2 M)
     energy = channels.square().mean(dim=(2, 3, 4))
-    return (F.relu(-product).mean(dim=(2, 3)) / (energy + 1e-4)).mean()
+    return (sum(undone.chunk(2, dim=1)) / (energy + 1e-4)).mean()
 
 
 def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.02) -> Float[Tensor, ""]:
@@ -147,7 +151,7 @@ def exclusive(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
     return (entropy * weight).sum() / weight.sum()
 
 
-def balance(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.04) -> Float[Tensor, ""]:
+def balance(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.05) -> Float[Tensor, ""]:
     """Ten times how far channels fall below `floor` of the energy of all, summed over channels."""
     energy = channels.square().mean(dim=(0, 2, 3, 4))
     return 10 * F.relu(floor - energy / (energy.sum() + 1e-6)).sum()
