@@ -10,6 +10,7 @@ from .decomposition import layer_key
 SOFT = 0.14  # of the square's side: the shortest wavelength of light
 FINE = 0.07  # of the square's side: the longest wavelength of fine detail
 GREY, COLOURED = 0.75, 0.5  # share of a channel's energy along grey: above, below
+DIRECTED = 0.4  # coherence of the strokes: above, a channel draws lines of one direction
 PART = 2.0  # energy in a zone of the face against the whole square, at least, for a channel of that zone
 
 KINDS = {
@@ -35,11 +36,12 @@ def kinds_of(role: Mapping, size: int) -> set[str]:
     if not role.get("active", False) or "wavelength" not in role:
         return set()
     period, where = role["wavelength"] / size, role.get("where", {})
+    lightness, coherence = role.get("lightness", 0), role.get("coherence", 1)
     kinds = {
-        "light": period > SOFT and role["lightness"] > GREY and role["coherence"] < 0.4,
-        "hue": role["lightness"] < COLOURED,
-        "fine": period < FINE and role["lightness"] >= COLOURED,
-        "contour": role["coherence"] > 0.4 and FINE <= period <= SOFT,
+        "light": period > SOFT and lightness > GREY and coherence < DIRECTED,
+        "hue": lightness < COLOURED,
+        "fine": period < FINE and lightness >= COLOURED,
+        "contour": coherence > DIRECTED and FINE <= period <= SOFT,
         "eyes": where.get("eyes", 0) > PART,
         "mouth": where.get("mouth", 0) > PART,
     }

@@ -4,6 +4,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from decomp import PerturbChannels
+from decomp.augment import spreads
+from decomp.channels import ChannelFacts
 
 
 def test_no_spread_is_the_identity(toy):
@@ -51,3 +53,24 @@ def test_bad_options(toy):
         PerturbChannels(toy, spread=-1)
     with pytest.raises(ValueError, match="accepted: cat, dog"):
         PerturbChannels(toy, domain="cow")
+
+
+def test_spread_by_layer(toy):
+    x = 0.5 + 0.05 * torch.randn(1, 3, 32, 32)
+    layers = toy.generator(x * 2 - 1, torch.tensor([0]))
+    torch.manual_seed(1)
+    changed = PerturbChannels(toy, "cat", spread={2: 0.1, "residual": 0.02})(x)
+    basis = torch.stack([layers.residual, layers.channels[:, 1]]).flatten(1)  # (2, N)
+    difference = 2 * (changed - x).flatten()
+    left = difference - basis.mT @ torch.linalg.lstsq(basis.mT, difference[:, None]).solution[:, 0]
+    assert difference.norm() > 0.01 and left.norm() < 1e-3 * difference.norm()
+
+
+def test_spread_by_kind(toy):
+    named = {"a": "hue", "b": "light", "c": "hue"}
+    toy.facts = ChannelFacts(roles=tuple({"name": name, "kind": kind} for name, kind in named.items()))
+    assert spreads(toy, {"hue": 0.3, "unexplained": 0.2}).tolist() == pytest.approx([0, 0.3, 0, 0.3, 0.2])
+    with pytest.raises(ValueError, match="no channel of this model carries eyes"):
+        spreads(toy, {"eyes": 1})
+    with pytest.raises(ValueError, match="there is no channel 9"):
+        spreads(toy, {9: 1})

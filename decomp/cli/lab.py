@@ -115,6 +115,19 @@ def channels(
 
 
 @lab.command()
+def augmentation(
+    data: Annotated[Path, typer.Option(help="folder with {train,val}/CLASS/*.jpg, square photos", exists=True)],
+    model: Annotated[str, typer.Option(help="bundled model, folder, or hub id")] = "animals",
+    out: Out = Path("lab"),
+):
+    """Does perturbing channels help a classifier that has few photos? Stopped, it goes on."""
+    drawing()
+    from ..lab.augmentation import experiment as study
+
+    experiment(study.run, model, data, out / f"augmentation-{Path(model).name}")
+
+
+@lab.command()
 def report(out: Out = Path("lab")):
     """One page with every experiment that `--out` holds: figures, numbers, and which claims held."""
     from ..lab.report import write_page

@@ -1,4 +1,4 @@
-"""How well channels are swapped: `python -m decomp.evaluation.swaps MODEL --data ROOT --layer light`.
+"""How well channels are swapped: `python -m decomp.evaluation.swaps MODEL --data ROOT --layers light`.
 
 For each pair of validation photos of one class, A gets layers K of B, and the result is decomposed again. Measured on
 the face:
@@ -90,31 +90,36 @@ def layers_again(d: Decomposition, layers: list[int | str]) -> list[int | str]:
 def main(
     model: Annotated[str, typer.Argument(help="bundled model or folder")],
     data: Annotated[Path, typer.Option(help="folder with val/CLASS/*.jpg", exists=True)],
-    layer: Annotated[list[str], typer.Option(help="number, name, kind, or residual; repeatable")],
+    layers: Annotated[
+        list[str], typer.Option(help="numbers, names, kinds, residual, with commas; repeat for another set")
+    ],
     pairs: Annotated[int, typer.Option(min=2)] = 50,
     out: Annotated[Path, typer.Option(help="folder for swaps.json and swaps.png")] = Path("swaps"),
 ):
     """Print and write the figures of the module's text."""
     decomposer = load(model)
     try:
-        layers = layers_of(decomposer, layer)
+        sets = {text: layers_of(decomposer, [word.strip() for word in text.split(",")]) for text in layers}
         chosen = pairs_of(data, list(decomposer.config.domains), pairs)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     rows, shown = [], []
     for domain, path_a, path_b in tqdm(chosen, unit="pair", disable=None):
         pair = align(decomposer, decomposer.decompose(path_a, domain), path_b, domain)
-        figures, result = measured(decomposer, pair, layers)
-        rows.append({"class": domain, "a": path_a.name, "b": path_b.name} | figures)
-        if len(shown) < SHOWN:
-            shown.append([("A", pair.a.picture), ("B, on A's eyes", pair.b.picture), ("A with B's", result)])
-    mean = {name: round(float(np.mean([row[name] for row in rows])), 3) for name in figures}
+        tile = [("A", pair.a.picture), ("B, on A's eyes", pair.b.picture)]
+        for text, swapped in sets.items():
+            figures, result = measured(decomposer, pair, swapped)
+            rows.append({"layers": text, "class": domain, "a": path_a.name, "b": path_b.name} | figures)
+            tile.append((f"A with B's {text}", result))
+        shown.append(tile)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "swaps.json").write_text(
-        json.dumps({"layers": layers, "pairs": len(rows), "mean": mean, "each": rows}, indent=2)
-    )
-    tiles(shown).save(out / "swaps.png")
-    typer.echo(f"{model}, {', '.join(map(str, layers))}, {len(rows)} pairs: " + json.dumps(mean))
+    tiles(shown[:SHOWN]).save(out / "swaps.png")
+    means = {}
+    for text in sets:
+        own = [row for row in rows if row["layers"] == text]
+        means[text] = {name: round(float(np.mean([row[name] for row in own])), 3) for name in figures}
+        typer.echo(f"{model}, {text}, {len(own)} pairs: {json.dumps(means[text])}")
+    (out / "swaps.json").write_text(json.dumps({"layers": sets, "mean": means, "each": rows}, indent=2))
 
 
 if __name__ == "__main__":
