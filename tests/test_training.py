@@ -246,6 +246,14 @@ def test_smoothness_is_a_hinge():
     assert losses.smoothness(0.5 * x, x, 0.4).item() == pytest.approx(0.1, rel=1e-4)
 
 
+def test_tint_is_of_colours_not_of_details():
+    x = torch.zeros(1, 3, 32, 32)
+    details = x.clone()
+    details[..., ::2], details[..., 1::2] = 0.5, -0.5
+    assert losses.tint(details, x).item() == 0
+    assert losses.tint(x + 0.25, x).item() == pytest.approx(0.25)
+
+
 def test_cancellation_is_what_branches_undo():
     torch.manual_seed(0)
     a, b = torch.randn(2, 1, 3, 64, 64)
@@ -315,7 +323,7 @@ def test_balance_and_stamp():
     v = torch.randn(4, 3, 3, 16, 16)
     assert losses.balance(v).item() == 0
     v[:, 0] *= 0.01
-    assert losses.balance(v).item() == pytest.approx(0.4, abs=0.01)
+    assert losses.balance(v).item() == pytest.approx(0.5, abs=0.01)
     assert losses.stamp(v).item() < 0.05
     v[:, 1] = v[:1, 1]
     assert losses.stamp(v).item() == pytest.approx(1 / 3, abs=0.05)

@@ -46,6 +46,15 @@ def smoothness(residual: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], 
     return F.relu(total_variation(residual) / total_variation(x).clamp_min(1e-6) - bound).mean()
 
 
+def tint(residual: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """Mean |R - x| after averaging over windows of a quarter of the side: R keeps the photo's colours and light.
+
+    Else R takes on the colour that the channels then add, each a tinted one.
+    """
+    window = max(1, x.shape[-1] // 4)
+    return F.avg_pool2d(residual - x, window, max(1, window // 2)).abs().mean()
+
+
 def cancellation(channels: Float[Tensor, "b m 3 h w"], window: int = 9) -> Float[Tensor, ""]:
     """What each channel spends on undoing the others, relative to its energy: 0 for a part of the picture's details.
 

@@ -53,6 +53,7 @@ class TrainConfig:
     cancel: Schedule = ((0, 0.0),)  # what the branches spend on undoing each other
     overlap: Schedule = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
     offset: Schedule = ((0, 5.0),)  # each channel's mean colour, which would only cancel in the sum
+    tint: Schedule = ((0, 0.0),)  # R's colours, averaged over a quarter of the side, against the photo's
     mirror: Schedule = ((0, 0.0),)  # channels of the mirrored, shifted photo; half of each batch is then such twins
     scale: Schedule = ((0, 0.0),)  # channels of a smaller photo, turned half the time, on a quarter of the batch
     exclusive: Schedule = ((0, 0.0),)  # how many channels speak at one place
@@ -278,6 +279,7 @@ class Trainer:
         v, same = output.channels, target == y
         terms = {
             "smooth": losses.smoothness(output.residual, x, self.config.smooth or float("inf")),
+            "tint": losses.tint(output.residual, x),
             "fidelity": losses.fidelity(f, x, same),
             "cancel": losses.cancellation(v),
             "overlap": losses.overlap(v),
