@@ -1,6 +1,6 @@
 """Figures that tell a decomposition from a failed run (R = x, or v_k = phi_k), however good the losses look."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,24 +70,54 @@ def matched_correlation(v: Float[Tensor, "b m 3 h w"], w: Float[Tensor, "b m 3 h
     return (_standardised(v) * _standardised(w)).sum(dim=2).mean(dim=0)
 
 
+CHANGES = {  # changes of a photo that keep what its channels mean; made to the channels, they give what is expected
+    "mirror": lambda u: u.flip(-1),
+    "shift": lambda u: u[..., 1:, 1:],  # by a pixel in both directions
+    "scale 0.75": lambda u: smaller(u, 0.75),
+    "scale 0.5": lambda u: smaller(u, 0.5),
+}
+
+
 def steadiness(
     generator: Callable[[Tensor, Tensor], "Output"],
     x: Float[Tensor, "b 3 h w"],
     y: Tensor,
     v: Float[Tensor, "b m 3 h w"],
+    changes: Iterable[str] = tuple(CHANGES),
 ) -> dict[str, Float[Tensor, "m"]]:
-    """How far each channel stays the same thing: `matched_correlation` of v with the channels after a change of x.
+    """How far each channel stays the same thing when x is changed: `matched_correlation` of change(v) and v(change(x)).
 
-    "steady_mirror": x mirrored, its channels mirrored back. "steady_scale": x at 0.75 of its size, against v at that
-    size. "steady_shift": x
-    shifted by a pixel in both directions, shifted back.
+    Args:
+        y: class of each photo.
+        v: channels of x.
+        changes: names of `CHANGES`.
     """
-    small = smaller(x, 0.75)
-    return {
-        "steady_mirror": matched_correlation(v, generator(x.flip(-1), y).channels.flip(-1)),
-        "steady_scale": matched_correlation(smaller(v, small.shape[-1] / v.shape[-1]), generator(small, y).channels),
-        "steady_shift": matched_correlation(v[..., 1:, 1:], generator(x[..., 1:, 1:], y).channels),
-    }
+    measured = {}
+    for name in changes:
+        change = CHANGES[name]
+        measured[name] = matched_correlation(change(v), generator(change(x).contiguous(), y).channels)
+    return measured
+
+
+def mesh(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
+    """Energy of each channel at periods of 2 and 4 pixels against neighbouring frequencies; 1 where there is no mesh.
+
+    The largest ratio over the multiples of a quarter of the sampling frequency, horizontal, vertical and both; the
+    neighbours are 2 to 4 steps of the spectrum away along both axes. Hann window. 4 pixels are the largest patch that a
+    model with `patch` 2 unshuffles.
+    """
+    h, w = v.shape[-2:]
+    window = torch.hann_window(h, device=v.device)[:, None] * torch.hann_window(w, device=v.device)
+    power = torch.fft.fft2((v - v.mean(dim=(3, 4), keepdim=True)) * window).abs().square().mean(dim=(0, 2))  # (M, h, w)
+    near = torch.arange(-4, 5, device=v.device)
+    ratios = []
+    for i, j in [(0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (1, 2), (2, 1)]:
+        rows, columns = (i * h // 4 + near) % h, (j * w // 4 + near) % w
+        block = power[:, rows][:, :, columns]  # (M, 9, 9), the frequency in the middle
+        ring = torch.ones(9, 9, dtype=torch.bool, device=v.device)
+        ring[3:6, 3:6] = False
+        ratios.append(block[:, 3:6, 3:6].mean(dim=(1, 2)) / block[:, ring].mean(dim=1).clamp_min(1e-20))
+    return torch.stack(ratios).amax(dim=0)
 
 
 def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:

@@ -40,6 +40,31 @@ def test_filter_bank_is_recognised():
     assert (metrics.matched_correlation(new, phi).abs() < 0.03).all()
 
 
+def test_mesh_is_energy_at_the_patches_frequencies():
+    torch.manual_seed(0)
+    v = torch.randn(8, 2, 3, 64, 64)
+    assert (metrics.mesh(v) < 1.5).all()
+    v[:, 1, :, ::2] += 0.5
+    plain, meshed = metrics.mesh(v).tolist()
+    assert plain < 1.5 < 5 < meshed
+
+
+def test_steadiness_of_what_moves_with_the_photo():
+    """The photo itself is steady; what hangs on the place, or on left and right, is not."""
+    torch.manual_seed(0)
+    x = metrics.smaller(torch.randn(2, 3, 128, 128), 0.25).repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+    def generator(x, y):
+        ramp = torch.linspace(-1, 1, x.shape[-1])
+        gradient = torch.nn.functional.pad(x[..., 1:] - x[..., :-1], (0, 1))
+        return Output(x, torch.stack([x, x * ramp, gradient], 1), torch.stack([x, x, x], 1))
+
+    y = torch.zeros(2, dtype=torch.long)
+    steady = metrics.steadiness(generator, x, y, generator(x, y).channels)
+    assert all(values[0] > 0.95 for values in steady.values())
+    assert steady["mirror"][1] < -0.9 and steady["mirror"][2] < 0.5
+
+
 def test_linear_share_is_that_of_least_squares():
     """Offsets, correlated inputs and unequal energies, against numpy's solver."""
     torch.manual_seed(0)

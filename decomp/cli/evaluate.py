@@ -44,6 +44,7 @@ def evaluate(
     against: Against = None,
     eyes: Eyes = None,
     fid: Annotated[bool, typer.Option("--fid", help="also FID; may download Inception's weights")] = False,
+    size: Annotated[int | None, typer.Option(min=32, help="side of the squares; default: the model's own")] = None,
 ):
     """Measure a model on validation photos: fidelity, class transfer, what its branches have become."""
     import json
@@ -59,7 +60,7 @@ def evaluate(
         if out:
             out.mkdir(parents=True, exist_ok=True)
         figures = {"weights": known_as(weights), "sha256": fingerprint(weights), "against": known_as(against)}
-        figures |= measured(model, data, per_domain, second, eyes, fid)
+        figures |= measured(model, data, per_domain, second, eyes, fid, size)
         if out:
             report.write(out, figures, report.pictures(model, labelled(data, "val", model.config.domains, per_domain)))
     except (PhotoError, EvaluationError, OSError) as error:

@@ -23,6 +23,7 @@ from ..decomposer import Decomposer
 from ..faces import find_face
 from ..generator import Output
 from ..photos import PhotoError
+from .channel_figures import ChannelFigures
 
 BATCH = 16
 EYE = 0.18  # radius of the disc around a marked eye, in units of the distance between the two eyes
@@ -50,12 +51,14 @@ def labelled(root: Path, split: str, domains: Sequence[str], per_domain: int | N
     return chosen
 
 
-def batches(chosen: Labelled, model: Decomposer, what: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Centre squares (B, 3, s, s) in [-1, 1] at the model's size and their classes (B,), with a progress bar."""
+def batches(chosen: Labelled, model: Decomposer, what: str, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Centre squares (B, 3, s, s) in [-1, 1], s the model's size, and their classes (B,), with a progress bar."""
     with tqdm(total=len(chosen), desc=what, unit="photo") as bar:
         for start in range(0, len(chosen), BATCH):
             files, labels = zip(*chosen[start : start + BATCH])
-            x = torch.from_numpy(np.stack([square(file, model.config.size) for file in files])).permute(0, 3, 1, 2)
+            x = torch.from_numpy(np.stack([square(file, size or model.config.size) for file in files])).permute(
+                0, 3, 1, 2
+            )
             yield x.to(model.device), torch.tensor(labels, device=model.device)
             bar.update(len(files))
 
@@ -68,6 +71,7 @@ def evaluate(
     against: Decomposer | None = None,
     eyes: Path | None = None,
     fid: bool = False,
+    size: int | None = None,
 ) -> dict:
     """All figures as a dictionary that fits into JSON; what each one means stands in `report.SECTIONS`.
 
@@ -78,11 +82,12 @@ def evaluate(
         against: a second model, trained from another seed, see `Stability`.
         eyes: folder of cats with marked eyes, see `marked_eyes`.
         fid: also measure FID, whose Inception network may have to be downloaded.
+        size: of the squares in pixels; default: the size that the model was trained at.
     Raises:
         PhotoError: a folder or a photo cannot be read.
         EvaluationError: FID cannot be had, or the second model, the eyes or the outputs do not suit.
     """
-    domains = model.config.domains
+    domains, size = model.config.domains, size or model.config.size
     chosen = labelled(data, "val", domains, per_domain)
     marked = marked_eyes(eyes, model, per_domain) if eyes else None
     left_out = []
@@ -100,17 +105,20 @@ def evaluate(
         except pretrained.Unavailable as error:
             raise EvaluationError(str(error)) from error
     distances = [Distances(name, network, domains) for name, network in networks.items() if network]
-    likeness = Likeness(unless_missing(pretrained.lpips_vgg))
+    lpips = unless_missing(pretrained.lpips_vgg)
+    likeness = Likeness(lpips, domains)
+    of_channels = ChannelFigures(model.generator, len(domains), lpips)
     summary, exactness, shares = metrics.Summary(), Exactness(), TransferShares(model)
     stability = Stability(model, against) if against else None
 
-    for x, y in batches(chosen, model, "validation photos"):
+    for x, y in batches(chosen, model, "validation photos", size):
         output = model.generator(x, y)
         if not torch.isfinite(output.image).all():
             raise EvaluationError("the model's pictures hold values that are not finite: these weights are broken")
         summary.add(x, output)
         exactness.add(x, output)
-        likeness.add(x, output)
+        likeness.add(x, y, output)
+        of_channels.add(x, y, output)
         shares.add("real", x, y, y)
         shares.add("regenerated", output.image, y, y)
         for distance in distances:
@@ -127,13 +135,13 @@ def evaluate(
                 distance.add("transferred", transferred, target)
     if distances and all((data / "train" / domain).is_dir() for domain in domains):
         as_many = max(sum(label == k for _, label in chosen) for k in range(len(domains)))
-        for x, y in batches(labelled(data, "train", domains, as_many), model, "training photos"):
+        for x, y in batches(labelled(data, "train", domains, as_many), model, "training photos", size):
             for distance in distances:
                 distance.add("training", x, y)
 
-    figures = {"photos": len(chosen), "domains": list(domains), "size": model.config.size, **exactness.figures()}
+    figures = {"photos": len(chosen), "domains": list(domains), "size": size, **exactness.figures()}
     figures |= cost(model, x[:1], y[:1]) | auto(model, chosen) | likeness.figures()
-    figures |= {"channels": list(model.names), **summary.figures()}
+    figures |= {"channels": list(model.names), **summary.figures(), **of_channels.figures()}
     figures["linear_share_mean"] = float(np.mean(figures["linear_share"]))
     figures["input_correlation_mean"] = float(np.mean(np.abs(figures["input_correlation"])))
     figures["covariance"] = summary.moments.covariance().tolist()
@@ -167,20 +175,25 @@ class Exactness:
 class Likeness:
     """SSIM and LPIPS of the re-generated photo to the photo, and of R alone; LPIPS is None without a judge."""
 
-    def __init__(self, lpips: pretrained.Distance | None):
-        self.lpips, self.sums, self.photos = lpips, defaultdict(float), 0
+    def __init__(self, lpips: pretrained.Distance | None, domains: Sequence[str]):
+        self.lpips, self.domains = lpips, domains
+        self.values = defaultdict(list)  # (figure, class) -> one number a photo
 
-    def add(self, x: Tensor, output: Output) -> None:
-        self.photos += len(x)
-        for name, picture in {"": output.image, "_of_residual": output.residual}.items():
-            picture = picture.clamp(-1, 1)
-            self.sums["ssim" + name] += len(x) * float(ssim((picture + 1) / 2, (x + 1) / 2, 11).mean())
-            if self.lpips:
-                self.sums["lpips_vgg" + name] += len(x) * self.lpips(picture, x)
+    def add(self, x: Tensor, y: Tensor, output: Output) -> None:
+        for name, pictures in {"": output.image, "_of_residual": output.residual}.items():
+            for picture, photo, k in zip(pictures.clamp(-1, 1), x, y.tolist()):
+                picture, photo = picture[None], photo[None]
+                self.values["ssim" + name, k].append(float(ssim((picture + 1) / 2, (photo + 1) / 2, 11).mean()))
+                if self.lpips:
+                    self.values["lpips_vgg" + name, k].append(self.lpips(picture, photo))
 
     def figures(self) -> dict:
-        figures = {name: total / self.photos for name, total in self.sums.items()}
-        return {"lpips_vgg": None, "lpips_vgg_of_residual": None} | figures
+        figures = {"lpips_vgg": None, "lpips_vgg_of_residual": None}
+        for name in dict.fromkeys(name for name, _ in self.values):
+            of_class = {d: self.values[name, k] for k, d in enumerate(self.domains) if self.values[name, k]}
+            figures[name] = float(np.mean(np.concatenate(list(of_class.values()))))
+            figures[f"{name}_per_class"] = {d: float(np.mean(values)) for d, values in of_class.items()}
+        return figures
 
 
 class TransferShares:

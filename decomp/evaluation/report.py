@@ -41,7 +41,7 @@ SECTIONS = {
             "{:.3f}",
             "How different f(x) looks from the photo, as people judge it; 0 is the same picture.",
             "lower",
-            high=0.20,
+            high=0.25,
             beside=("lpips_vgg_of_residual", "R alone"),
         ),
         Figure(
@@ -137,6 +137,54 @@ SECTIONS = {
             low=6,
         ),
         Figure(
+            "weakest_to_strongest",
+            "weakest channel to strongest",
+            "{:.2f}",
+            "Root mean square of the weakest channel over that of the strongest.",
+            "higher",
+            low=0.25,
+        ),
+        Figure(
+            "visible",
+            "sliders that change something",
+            "{:d}",
+            "Channels whose strength 0 or 2 changes a photo by an LPIPS of 0.02 or more.",
+            "higher",
+            low=7,
+        ),
+        Figure(
+            "least.mirror",
+            "steady when mirrored, least channel",
+            "{:.2f}",
+            "Correlation of a channel with itself on the mirrored photo.",
+            "higher",
+            low=0.9,
+        ),
+        Figure(
+            "least.scale 0.75",
+            "steady at 0.75 of the size, least channel",
+            "{:.2f}",
+            "Correlation of a channel with itself on a smaller photo.",
+            "higher",
+            low=0.8,
+        ),
+        Figure(
+            "most.stamp",
+            "stamp share, most channel",
+            "{:.2f}",
+            "Share of a channel's energy that is the same picture in every photo.",
+            "lower",
+            high=0.1,
+        ),
+        Figure(
+            "most.mesh",
+            "mesh, most channel",
+            "{:.2f}",
+            "Energy at periods of 2 and 4 pixels against neighbouring frequencies; 1 is no mesh.",
+            "lower",
+            high=1.2,
+        ),
+        Figure(
             "channel_correlation",
             "correlation between channels",
             "{:.3f}",
@@ -205,6 +253,21 @@ SECTIONS = {
 }
 
 
+# lists of one number a channel, see channel_figures.py
+MORE_OF_CHANNELS = (
+    "steadiness.mirror",
+    "steadiness.shift",
+    "steadiness.scale 0.75",
+    "steadiness.scale 0.5",
+    "steadiness.JPEG 85",
+    "steadiness.next class",
+    "stamp",
+    "mesh",
+    "effect.0",
+    "effect.2",
+)
+
+
 def value(figures: dict, key: str):
     """The figure at "a.b", or None where it was not measured."""
     for part in key.split("."):
@@ -244,7 +307,11 @@ def channel_rows(figures: dict) -> list[dict]:
     at_eyes = value(figures, "eyes.concentration") or [None] * len(energy)
     columns = (figures["channels"], energy, silent, figures["input_correlation"], figures["linear_share"], at_eyes)
     keys = ("name", "energy", "silent", "input", "linear", "eyes")
-    return [{"number": k, **dict(zip(keys, row))} for k, row in enumerate(zip(*columns), start=1)]
+    table = [{"number": k, **dict(zip(keys, row))} for k, row in enumerate(zip(*columns), start=1)]
+    more = {name.replace("steadiness.", ""): value(figures, name) for name in MORE_OF_CHANNELS}
+    for k, row in enumerate(table):
+        row["more"] = [(name, values[k]) for name, values in more.items() if values]
+    return table
 
 
 def data_uri(picture) -> str:

@@ -55,18 +55,27 @@ def tint(residual: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> Flo
     return F.avg_pool2d(residual - x, window, max(1, window // 2)).abs().mean()
 
 
-def cancellation(channels: Float[Tensor, "b m 3 h w"], window: int = 9) -> Float[Tensor, ""]:
-    """What each channel spends on undoing the others, relative to its energy: 0 for a part of the picture's details.
+def details(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """What a photo holds beside its light and colours on a grid of eight by eight: what channels may be parts of."""
+    grid = F.adaptive_avg_pool2d(x, 8)
+    return x - F.interpolate(grid, x.shape[-2:], mode="bicubic")
 
-    relu(-<v_k, sum_{j != k} v_j>) against |v_k|^2, the inner product being a mean over a window of so many pixels, once
-    for light (the mean of the colours) and once for hue (what is left). At each place a channel then agrees with what
-    all draw there together. Channels that cancel cost the same however weak they are, and white is not made of green
-    and magenta.
+
+def cancellation(
+    channels: Float[Tensor, "b m 3 h w"], whole: Float[Tensor, "b 3 h w"], window: int = 9
+) -> Float[Tensor, ""]:
+    """What each channel draws against the whole that it should be a part of, relative to its energy.
+
+    relu(-<v_k, whole - v_k>) against |v_k|^2, the inner product being a mean over a window of so many pixels, once for
+    light (the mean of the colours) and once for hue (what is left). It is 0 where each channel is a part of the whole:
+    blue here and orange there, or white made of green and magenta, cost the same however weak they are.
+
+    Args:
+        whole: `details` of the photo for same-class samples, else the sum of the channels.
     """
-    others = channels.sum(dim=1, keepdim=True) - channels
-    products = channels * others  # (B, M, 3, H, W)
-    light = channels.mean(dim=2) * others.mean(dim=2)
-    parts = torch.stack([light, products.mean(dim=2) - light], dim=1).flatten(1, 2)  # light, then hue
+    others = whole[:, None] - channels
+    light = channels.mean(dim=2) * others.mean(dim=2)  # (B, M, H, W)
+    parts = torch.stack([light, (channels * others).mean(dim=2) - light], dim=1).flatten(1, 2)  # light, then hue
     undone = F.relu(-F.avg_pool2d(parts, window, stride=window // 2 + 1)).mean(dim=(2, 3))  # (B, 2 M)
     energy = channels.square().mean(dim=(2, 3, 4))
     return (sum(undone.chunk(2, dim=1)) / (energy + 1e-4)).mean()
@@ -136,7 +145,7 @@ def scale(channels: Float[Tensor, "b m 3 h w"], of_small: Float[Tensor, "b m 3 h
 
 
 def bands(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n h2 w2"]:
-    """Local energy of each channel in three bands, averaged over 5 x 5 pixels, every second one: fine light, coarse light, hue.
+    """Local energy of each channel in three bands, fine light, coarse light and hue: 5 x 5 means at every second pixel.
 
     Light is the mean of the colours, coarse what a 9 x 9 mean keeps of it, hue what is left of the colours.
     """

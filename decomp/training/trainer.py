@@ -50,7 +50,7 @@ class TrainConfig:
     # weights of the generator's terms, see losses.py: a number, or knots (images, weight) with straight lines between
     fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
     perceptual: Schedule = ((0, 0.0),)  # the same on feature maps of EfficientNet-Lite0
-    cancel: Schedule = ((0, 0.0),)  # what the branches spend on undoing each other
+    cancel: Schedule = ((0, 0.0),)  # what each channel draws against the details it should be a part of
     overlap: Schedule = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
     offset: Schedule = ((0, 5.0),)  # each channel's mean colour, which would only cancel in the sum
     tint: Schedule = ((0, 0.0),)  # R's colours, averaged over a quarter of the side, against the photo's
@@ -221,7 +221,7 @@ class Trainer:
         return found
 
     def draw(self, rank: int) -> None:
-        """What this step draws at random, alike in all processes: how twins are shifted, how photos are made smaller."""
+        """What this step draws at random, alike in all processes: the shift of twins, the size and turn of small photos."""
         seeds = np.random.SeedSequence([self.config.seed, self.steps]).generate_state(5 + rank)
         self.shift = int(seeds[0]) % SHIFT, int(seeds[1]) % SHIFT
         self.factor = SCALES[int(seeds[2]) % len(SCALES)]
@@ -277,11 +277,12 @@ class Trainer:
         Those that cost a pass, or need twins, are only there where their weight is above 0 now.
         """
         v, same = output.channels, target == y
+        whole = torch.where(same[:, None, None, None], losses.details(x), v.sum(dim=1))
         terms = {
             "smooth": losses.smoothness(output.residual, x, self.config.smooth or float("inf")),
             "tint": losses.tint(output.residual, x),
             "fidelity": losses.fidelity(f, x, same),
-            "cancel": losses.cancellation(v),
+            "cancel": losses.cancellation(v, whole),
             "overlap": losses.overlap(v),
             "offset": losses.offset(v, self.g.config.patch),
             "exclusive": losses.exclusive(v),
@@ -378,9 +379,9 @@ class Trainer:
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
         output = self.average(x, y)
         figures = metrics.summary(x.cpu(), Output(*(t.cpu() for t in output)))
-        figures |= {
-            name: values.tolist() for name, values in metrics.steadiness(self.average, x, y, output.channels).items()
-        }
+        steady = metrics.steadiness(self.average, x, y, output.channels, ("mirror", "shift", "scale 0.75"))
+        figures |= {f"steadiness, {name}": values.tolist() for name, values in steady.items()}
+        figures["stamp share"] = metrics.stamp_share(output.channels).tolist()
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
         columns = [x, few.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]

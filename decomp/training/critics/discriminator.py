@@ -1,6 +1,7 @@
 """The critic of training: real or generated, one answer per class."""
 
 import math
+from itertools import pairwise
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -41,7 +42,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"size is {size}; accepted: a power of two from 8 up")
         widths = [min(base * 2**i, cap) for i in range(halvings + 1)]
         self.from_rgb = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.blocks = nn.Sequential(*(CriticBlock(i, o) for i, o in zip(widths[:-1], widths[1:])))
+        self.blocks = nn.Sequential(*(CriticBlock(i, o) for i, o in pairwise(widths)))
         self.join = nn.Conv2d(widths[-1], widths[-1], 4)
         self.head = nn.Linear(widths[-1], domains)
         self.apply(he_init)

@@ -1,0 +1,84 @@
+"""What a channel is worth to a person: is it the same thing in a changed photo, and does its slider do anything?"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.io import decode_jpeg, encode_jpeg
+
+from .. import metrics
+from ..generator import Output
+from ..pretrained import Distance
+
+JPEG = 85  # quality
+EDITED = 48  # photos that the effect of the sliders is measured on
+VISIBLE = 0.02  # LPIPS between edit and photo from which a change counts as visible
+
+
+def as_jpeg(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Photos in [-1, 1] after a JPEG file of quality 85."""
+    files = encode_jpeg(list(((x.cpu().clamp(-1, 1) + 1) * 127.5).round().byte()), JPEG)
+    return torch.stack([decode_jpeg(file) for file in files]).to(x) / 127.5 - 1
+
+
+class ChannelFigures:
+    """Lists of one number a channel, fed batch by batch.
+
+    - `steadiness`: correlation of a channel with itself after the photo was mirrored, shifted by a pixel, made smaller,
+      or saved as JPEG, and with itself for the next class as target;
+    - `stamp`: share of its energy that is the same picture in every photo;
+    - `energy_share`: its share of the energy of all channels;
+    - `mesh`: see `metrics.mesh`;
+    - `effect`: LPIPS between the photo and the photo with the channel at strength 0 and 2, over the first 48 photos.
+
+    Args:
+        generator: photos and classes -> `Output`.
+        classes: how many there are.
+        lpips: None leaves `effect` out.
+    """
+
+    def __init__(self, generator: Callable[[Tensor, Tensor], Output], classes: int, lpips: Distance | None):
+        self.generator, self.classes, self.lpips = generator, classes, lpips
+        self.photos = self.edited = 0
+        self.sums = defaultdict(float)  # of what is a mean over photos
+        self.effect = defaultdict(float)
+
+    def add(self, x: Float[Tensor, "b 3 h w"], y: Int[Tensor, "b"], output: Output) -> None:
+        v, n = output.channels, len(x)
+        measured = metrics.steadiness(self.generator, x, y, v)
+        measured[f"JPEG {JPEG}"] = metrics.matched_correlation(v, self.generator(as_jpeg(x), y).channels)
+        if self.classes > 1:
+            other = self.generator(x, (y + 1) % self.classes).channels
+            measured["next class"] = metrics.matched_correlation(v, other)
+        for name, values in measured.items():
+            self.sums["steadiness", name] += n * values.double().cpu()
+        self.sums["mesh"] += n * metrics.mesh(v).double().cpu()
+        self.sums["picture"] += v.double().sum(dim=0).cpu()  # (M, 3, H, W)
+        self.sums["energy"] += v.double().square().sum(dim=(0, 2, 3, 4)).cpu()
+        self.photos += n
+        few = min(n, EDITED - self.edited)
+        if self.lpips and few > 0:
+            self.edited += few
+            for strength in (0, 2):
+                edits = [(x[:few] + (strength - 1) * v_k).clamp(-1, 1) for v_k in v[:few].unbind(dim=1)]
+                self.effect[strength] += few * torch.tensor([self.lpips(edit, x[:few]) for edit in edits])
+
+    def figures(self) -> dict:
+        rounded = lambda t: [round(float(a), 4) for a in t]
+        n, energy = self.photos, self.sums["energy"]
+        alike = (self.sums["picture"].square().sum(dim=(1, 2, 3)) - energy) / max(1, n - 1)
+        figures = {
+            "steadiness": {key[1]: rounded(total / n) for key, total in self.sums.items() if key[0] == "steadiness"},
+            "stamp": rounded(alike / energy.clamp_min(1e-12)),
+            "energy_share": rounded(energy / energy.sum()),
+            "mesh": rounded(self.sums["mesh"] / n),
+            "weakest_to_strongest": float((energy.min() / energy.max()).sqrt()),
+        }
+        figures["least"] = {name: min(values) for name, values in figures["steadiness"].items()}
+        figures["most"] = {name: max(figures[name]) for name in ("stamp", "mesh")}
+        if self.edited:
+            figures["effect"] = {str(strength): rounded(total / self.edited) for strength, total in self.effect.items()}
+            figures["visible"] = sum(max(pair) >= VISIBLE for pair in zip(*figures["effect"].values()))
+        return figures
