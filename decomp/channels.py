@@ -56,7 +56,7 @@ class ChannelFacts:
         """
         if not self.roles:
             return tuple(f"channel {k}" for k in range(1, branches + 1))
-        names = tuple(role.get("name") for role in self.roles)
+        names = tuple(role.get("name", "") for role in self.roles)
         if len(names) != branches or len({"residual", "unexplained", *names}) != branches + 2:
             raise ValueError(f"roles are named {names}; {branches} different names are needed, one for each branch")
         if any(not isinstance(name, str) or name.isdecimal() for name in names):

@@ -4,10 +4,12 @@ Convention: pictures are float32 arrays (H, W, 3), RGB, around [-1, 1]; details 
 and add up: photo = residual + sum_k channels[k] + unexplained. Nothing here runs the network.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ OTHER_LAYERS = ("residual", "unexplained")  # what adds up to the photo beside t
 class Channel(NamedTuple):
     """What is known of one channel."""
 
-    index: int  # 1 .. M, as in the paper
+    index: int  # type: ignore[assignment]  # 1 .. M, as in the paper; hides tuple.index
     name: str  # its role, measured per weights
     energy: float  # root mean square in this photo, in units of [-1, 1]
     active: bool  # energy at least 10 % of the largest channel's
@@ -70,7 +72,7 @@ def channel_groups(names: Sequence[str], *groups: Sequence[int | str]) -> list[l
     if not all(positions):
         raise ValueError("every group needs at least one channel")
     together = sorted(position for group in positions for position in group)
-    for a, b in zip(together, together[1:]):
+    for a, b in itertools.pairwise(together):
         if a == b:
             raise ValueError(f"channel {a + 1} {names[a]!r} is in both groups; each channel belongs to one")
     return positions
@@ -128,7 +130,7 @@ class Decomposition:
         key = layer_key(self.names, name)
         return getattr(self, key) if key in OTHER_LAYERS else self.channels[key]
 
-    def recompose(self, strengths: Strengths = {}, base: Base = "photo") -> Picture:
+    def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base = "photo") -> Picture:
         """The picture with each layer at its strength: base + sum_j (strength_j - 1) layer_j.
 
         Args:

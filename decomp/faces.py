@@ -58,7 +58,7 @@ class Box:
 
 @functools.cache
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
+    return cv2.CascadeClassifier(cv2.data.haarcascades + name)  # type: ignore[attr-defined]
 
 
 def find_face(photo: Photo, kind: str) -> Box:
@@ -94,7 +94,8 @@ def possible_cats(photo: Photo) -> list[Box]:
     photos of 800 pixels the face is among two places a photo on average, against 108 with three that must agree.
     """
     height, width = photo.pixels.shape[:2]
-    framing, found = FRAMINGS["cat"], []
+    framing = FRAMINGS["cat"]
+    found: list[tuple[float, Box]] = []
     for cascade in (framing.cascade, "haarcascade_frontalcatface.xml"):
         boxes, weights = detected(photo, cascade, framing.scale, 1)
         found += zip(weights, (_framed(box, "cat", width, height) for box in boxes))

@@ -3,6 +3,7 @@
 The branch is a narrow StarGAN-v2 generator (Choi et al., 2020) whose style is a function of the class alone.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -53,13 +54,13 @@ class Down(nn.Module):
 
     def __init__(self, i: int, o: int, half: bool):
         super().__init__()
-        self.half = half
+        self.halves = half
         self.norm1, self.norm2 = nn.InstanceNorm2d(i, affine=True), nn.InstanceNorm2d(i, affine=True)
         self.conv1, self.conv2 = conv3x3(i, i), conv3x3(i, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def pool(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2) if self.half else x
+        return F.avg_pool2d(x, 2) if self.halves else x
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
         y = self.pool(self.conv1(F.leaky_relu(self.norm1(x), 0.2)))
@@ -73,13 +74,13 @@ class Up(nn.Module):
 
     def __init__(self, i: int, o: int, style: int, double: bool):
         super().__init__()
-        self.double = double
+        self.doubles = double
         self.norm1, self.norm2 = AdaIN(style, i), AdaIN(style, o)
         self.conv1, self.conv2 = conv3x3(i, o), conv3x3(o, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def upsample(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest") if self.double else x
+        return F.interpolate(x, scale_factor=2, mode="nearest") if self.doubles else x
 
     def forward(self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b style"]) -> Float[Tensor, "b o h2 w2"]:
         y = self.conv1(self.upsample(F.leaky_relu(self.norm1(x, s), 0.2)))
@@ -101,7 +102,7 @@ class Branch(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         widths = [min(config.base * 2**i, config.cap) for i in range(config.downs + 1)]
-        steps = list(zip(widths[:-1], widths[1:]))
+        steps = list(itertools.pairwise(widths))
         bottom = widths[-1]
         self.style = nn.Embedding(len(config.domains), config.style)
         self.patch = config.patch

@@ -62,7 +62,7 @@ def layers_of(model, wanted: Sequence[int | str]) -> list[int | str]:
     Raises:
         ValueError: no channel of the model is of a wanted kind, or there is no such layer.
     """
-    layers = {}
+    layers: dict[int | str, None] = {}
     for word in wanted:
         if word in KINDS and word not in model.names:
             numbers = channels_of(model.facts.roles, model.config.size, word)

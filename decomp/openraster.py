@@ -1,10 +1,10 @@
 """A decomposition as an OpenRaster file: the photo as a stack of layers for Krita, GIMP, MyPaint and the like.
 
-Layer files hold no negative numbers, and OpenRaster has no grain-merge. So each channel is a pair of layers: what it adds
-("svg:plus", ends at 255) and what it takes away ("svg:difference", |below - layer|, which is below - layer as long as the
-layer is nowhere above what lies below it). The stack is composited here exactly as such a program does it, in 8 bits with
-its rounding and clipping, and the topmost pair makes up for the difference to the photo: it holds the unexplained rest E
-and all rounding. With every layer visible the stack is the photo, to the last bit.
+Layer files hold no negative numbers, and OpenRaster has no grain-merge. So each channel is a pair of layers: what it
+adds ("svg:plus", ends at 255) and what it takes away ("svg:difference", |below - layer|, which is below - layer as long
+as the layer is nowhere above what lies below it). The stack is composited here as such a program does it, in 8 bits
+with its rounding and clipping. The topmost pair makes up for the difference to the photo: it holds the unexplained rest
+E and all rounding. With every layer visible the stack is the photo, to the last bit.
 """
 
 import io
@@ -29,8 +29,9 @@ NOT_XML = re.compile(r"[^\x20-\ud7ff\ue000-\ufffd]")
 def write_openraster(d: Decomposition, path: str | PathLike, longest: int = LONGEST) -> None:
     """Write the photo as layers: the photo, over it the face as R, then a pair per channel, then the rest.
 
-    Hide a layer, change its opacity, or duplicate it to change a channel's strength. On the rim of the face the channels
-    fade out as in `faces.paste`, so that no seam appears. Layers that are empty are left out. Transparency of the photo is not kept.
+    Hide a layer, change its opacity, or duplicate it to change a channel's strength. On the rim of the face the
+    channels fade out as in `faces.paste`, so that no seam appears. Layers that are empty are left out. Transparency of
+    the photo is not kept.
 
     Args:
         d: with its photo, the canvas is the whole photo; without, the decomposed square.

@@ -1,4 +1,4 @@
-"""Presets that mean something for the loaded weights: rules over the measured roles (evaluation/roles.py), never channel numbers.
+"""Presets that mean something for any weights: rules over the measured roles of the channels, never their numbers.
 
 Every training run orders and divides its channels anew. A rule says which measured properties a channel must have; a
 preset that finds no such channel in a model is not offered.
@@ -58,7 +58,7 @@ def strengths(model: Decomposer) -> dict[str, dict[int | str, float]]:
     eyes, mouth = t.at("eyes"), t.at("mouth")
     strokes = t.where(lambda r: r["coherence"] > 0.4)
     every = list(t.roles)
-    rules = [
+    rules: list[tuple[str, list[int], float, dict]] = [
         (f"Softer {texture}", fine, 0.2, {}),
         (f"Crisper {texture}" if human else "Stronger whiskers", fine, 2.0, {}),
         ("Deeper contours", dark, 2.0, {}),

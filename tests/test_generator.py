@@ -17,7 +17,7 @@ def test_any_size_and_the_sum(config, h, w):
 
 
 def test_phi_keep_their_precision_under_autocast(config):
-    """In bfloat16 the late phi's, k dt times small differences, would be rounding noise that the branches then learn."""
+    """In bfloat16 the late phi's, k dt times small differences, would be rounding noise that the branches learn."""
     model = BranchedGenerator(config)
     torch.nn.init.normal_(model.split.p.cnn[-1].weight, std=0.05)
     x, y = torch.rand(1, 3, 32, 32), torch.tensor([0])
@@ -68,7 +68,7 @@ def test_every_branch_learns(config):
     model = BranchedGenerator(config)
     model(torch.rand(2, 3, 32, 32), torch.tensor([0, 1])).image.square().mean().backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
-    # a bias in front of an instance norm has no gradient but rounding; p's inner layers wait for its last one to leave zero
+    # a bias before an instance norm has no gradient but rounding; p's inner layers wait for its last to leave zero
     assert not [n for n in silent if n.endswith("weight") and not n.startswith("split")]
 
 

@@ -35,7 +35,7 @@ def rows(run: Path) -> list[dict]:
 def same(a: Path, b: Path) -> bool:
     """Whether two runs ended with bit for bit the same networks, averages and optimizer states."""
     one, other = (torch.load(run / "state.pt", weights_only=True) for run in (a, b))
-    flat = lambda tree: [t for t in torch.utils._pytree.tree_leaves(tree)]
+    flat = lambda tree: list(torch.utils._pytree.tree_leaves(tree))
     return all(torch.equal(p, q) if torch.is_tensor(p) else p == q for p, q in zip(flat(one), flat(other), strict=True))
 
 

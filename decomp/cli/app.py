@@ -1,7 +1,7 @@
 """What all commands hang on. Heavy imports stay inside the commands, so that --help and --version answer at once."""
 
 import importlib.metadata
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,7 @@ app = typer.Typer(
 )
 
 
-def usage(message: str):
+def usage(message: str) -> NoReturn:
     """End with exit code 2 and one sentence."""
     typer.echo(f"decomp: {message}", err=True)
     raise typer.Exit(2)

@@ -113,7 +113,7 @@ def work(function, *args, **options):
         usage(str(error))
     except BrokenProcessPool:
         typer.echo("decomp: a process was killed, perhaps for want of memory; try again with fewer --jobs", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(1) from None
 
 
 def table(domains) -> str:

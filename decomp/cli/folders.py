@@ -1,7 +1,7 @@
 """What all commands over a photo or a folder of photos share: their options, and the end as an exit code."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,8 +23,10 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def over(source: Path, out: Path, work, folder: str | None, skip_existing: bool, jobs: int = 1, shard: str = "1/1"):
-    """`batch.run`, ending with its exit code."""
+def over(
+    source: Path, out: Path, work, folder: str | None, skip_existing: bool, jobs: int = 1, shard: str = "1/1"
+) -> NoReturn:
+    """`batch.run`, which ends the command with its exit code."""
     from ..batch import folder as batch
     from ..photos import PhotoError
 

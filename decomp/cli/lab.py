@@ -89,7 +89,7 @@ def distill(
         Path | None, typer.Option(help="its file of weights; default: torchvision's download", exists=True)
     ] = None,
 ):
-    """The test of Voss et al.: do colour filters gather in one of two branches, and are they grouped without branches?"""
+    """The test of Voss et al.: do colour filters gather in one of two branches, and without branches in groups?"""
     if (data is None) == (pretrained is None):
         usage("give --data, to train networks on CIFAR-10, or --pretrained")
     drawing()

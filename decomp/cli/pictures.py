@@ -11,6 +11,7 @@ import typer
 from .app import app, usage
 from .folders import Input, Jobs, Model, Out, Shard, Skip, over
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "cat.png"
 LARGEST_STRENGTH = 1000.0
 LARGEST_SIZE = 2048  # pixels
 LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
@@ -115,7 +116,7 @@ class Run:
 
 @app.command()
 def decompose(
-    source: Input,
+    source: Annotated[Path | None, typer.Argument(help="a photo, or a folder of photos", exists=True)] = None,
     out: Out = Path("out"),
     model: Model = "animals",
     domain: Domain = "auto",
@@ -126,10 +127,13 @@ def decompose(
     jobs: Jobs = 1,
     shard: Shard = "1/1",
     skip_existing: Skip = False,
+    example: Annotated[bool, typer.Option("--example", help="decompose the bundled photo of a cat")] = False,
 ):
     """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
+    if (source is None) != example:
+        usage("give a photo or a folder of photos, or --example")
     run = Run(model, domain, target, size, box, max_megapixels)
-    over(source, out, functools.partial(write_layers, run), "", skip_existing, jobs, shard)
+    over(source or EXAMPLE, out, functools.partial(write_layers, run), "", skip_existing, jobs, shard)
 
 
 def write_layers(run: Run, path: Path, folder: Path) -> dict:

@@ -25,7 +25,7 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
     except OSError:
         names = sorted(str(p.relative_to(bundled).with_suffix("")) for p in bundled.rglob("*.toml"))
         usage(
-            f"there is no configuration {config!r}; accepted: {', '.join(names)}, a .toml file, or a run folder to resume"
+            f"there is no configuration {config!r}; accepted: {', '.join(names)}, a .toml file, a run folder to resume"
         )
     except ValueError as error:
         usage(f"{path}: is not a configuration: {error}")

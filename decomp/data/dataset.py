@@ -41,8 +41,8 @@ def square(path: Path, size: int) -> np.ndarray:
 class Photos(Dataset):
     """The photos of one split, the domains drawn equally often.
 
-    Item i is `(x, y, target)`: an augmented photo (3, side, side) in [-1, 1], side = size + margin, its class, and the class to turn it into:
-    its own for even i, any other one for odd i.
+    Item i is `(x, y, target)`: an augmented photo (3, side, side) in [-1, 1], side = size + margin, its class, and the
+    class to turn it into: its own for even i, any other one for odd i.
 
     Args:
         memory: GiB. Photos are kept as uint8, a quarter larger than `size`, if all fit; else each is read when needed.

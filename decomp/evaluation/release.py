@@ -55,7 +55,7 @@ def release(
     against: Decomposer | None = None,
     device: str = "cpu",
 ) -> dict:
-    """Write `out/{model.safetensors, config.json, channels.json, figures.json, README.md}`, all or nothing; returns the figures.
+    """Write a model folder with its figures and its card, all or nothing; returns the figures.
 
     Args:
         run: folder of a training run, with the generator's `model.safetensors` and `config.json`.

@@ -81,7 +81,7 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: dict
         domains: class of each photo.
         face: per class how its face is found. Zones are measured on the classes whose faces are framed, not "centre".
     """
-    b, m, _, h, w = channels.shape
+    _, m, _, h, w = channels.shape
     kind = next((k for k in face.values() if k in ZONES), "centre")
     framed = torch.tensor([face[domain] == kind for domain in domains])
     masks, energies, is_active = zone_masks(kind, h, w), rms(channels), active(channels)

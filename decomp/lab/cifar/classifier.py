@@ -86,17 +86,17 @@ def fit(name: str, data: Images, schedule: Schedule, folder: Path, device: torch
     groups = decayed(model, schedule.weight_decay)
     optimizer = torch.optim.SGD(groups, schedule.lr, momentum=0.9, nesterov=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.lr, schedule.epochs * steps, pct_start=0.2)
-    epoch, seconds = 0, []
+    finished, seconds = 0, []
     if state_file.is_file():
         state = torch.load(state_file, map_location=device, weights_only=True)
         _same(state["schedule"], schedule, folder)
-        epoch, seconds = state["epoch"], state["seconds"]
+        finished, seconds = state["epoch"], state["seconds"]
         for part, kept in (("model", model), ("optimizer", optimizer), ("cycle", cycle)):
             kept.load_state_dict(state[part])
     else:
         with atomic(folder / "start.safetensors") as temporary:
             save_model(model, temporary)
-    for epoch in range(epoch, schedule.epochs):
+    for epoch in range(finished, schedule.epochs):
         started = time.monotonic()
         rng = torch.Generator().manual_seed(seed * 1000 + epoch)
         one_epoch(model, data, count, schedule, rng, optimizer, cycle, f"{name}: epoch {epoch + 1}/{schedule.epochs}")
