@@ -23,8 +23,8 @@ class PerturbChannels(v2.Transform):
     Args:
         decomposer: a loaded model; it is moved with the photos' device by the caller.
         domain: class of the photos, or "auto" to classify each.
-        spread: standard deviation of the strengths: one number for every channel, or a mapping from channels (by number,
-            name or kind, see `kinds.KINDS`), "residual" and "unexplained" to numbers; others stay at 1.
+        spread: standard deviation of the strengths: one number for every channel, or a mapping from channels (by
+            number, name or kind, see `kinds.KINDS`), "residual" and "unexplained" to numbers; others stay at 1.
     Raises:
         ValueError: unknown class or layer.
         ValueError: a spread that is negative or not finite.

@@ -179,7 +179,8 @@ def test_two_processes_train_like_one(data, tmp_path):
     """The same losses as one process with the same global batch, within rounding."""
     settings = tmp_path / "toy.toml"
     model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
-    training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\nfidelity = 1\nmirror = 1\nscale = 1\nwrong = 0.5\n"
+    training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\n"
+    training += "fidelity = 1\nmirror = 1\nscale = 1\nwrong = 0.5\n"
     settings.write_text(f"[model]\n{model}[training]\n{training}")
     arguments = ["-m", "decomp", "train", str(settings), "--data", str(data), "--threads", "1", "--out"]
     with socket.socket() as free:

@@ -318,7 +318,7 @@ def auto(model: Decomposer, chosen: Labelled) -> dict:
         told = model.classify(photos.load(path))
         right[label].append(max(told, key=told.get) == model.config.domains[label])
     return {
-        "auto_accuracy": float(np.mean(sum(right.values(), []))),
+        "auto_accuracy": float(np.mean(np.concatenate(list(right.values())))),
         "auto_accuracy_per_class": {d: float(np.mean(right[k])) for k, d in enumerate(model.config.domains)},
     }
 

@@ -37,7 +37,7 @@ def likeness(measured: dict) -> Figure:
         "covariance": "mean |covariance| of two units\n/ mean variance",
     }
     for row, key in zip(axes, labels):
-        for axis, (name, by_m) in zip(row, measured.items()):
+        for axis, by_m in zip(row, measured.values()):
             for ending, (label, style, colour) in kinds.items():
                 m = [m for m in by_m if key + ending in by_m[m]]
                 axis.plot(m, [by_m[k][key + ending] for k in m], style, color=colour, label=label, ms=3)
