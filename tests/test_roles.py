@@ -39,6 +39,7 @@ def test_hue():
     orange = torch.tensor([1.0, 0.5, 0.0]) - 0.5
     f = measured(orange[:, None, None] * spot)
     assert f["lightness"] < 0.1 and f["hue"] == "orange"
+    assert roles.describe(f, 128) == "orange against blue"
 
 
 def test_bright_and_dark_spots():
@@ -46,6 +47,14 @@ def test_bright_and_dark_spots():
     spots = (torch.rand(128, 128) > 0.97).float()
     assert "highlights" in roles.describe(measured(spots.expand(3, -1, -1)), 128)
     assert "dark spots" in roles.describe(measured(-spots.expand(3, -1, -1)), 128)
+
+
+def test_lines_and_light():
+    torch.manual_seed(0)
+    lines = torch.randn(128, 128).abs().neg()
+    assert roles.describe(measured(lines.expand(3, -1, -1)), 128) == "fine dark lines"
+    soft = torch.nn.functional.interpolate(torch.randn(1, 1, 4, 4), (128, 128), mode="bicubic")[0]
+    assert roles.describe(measured(soft.expand(3, -1, -1)), 128).startswith("soft light")
 
 
 def test_eyes():

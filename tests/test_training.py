@@ -369,7 +369,7 @@ def test_overlap_is_squared_correlation():
     assert losses.overlap(torch.stack([a, b], 1)).item() < 0.01
     mixed = losses.overlap(torch.stack([a, a + b], 1), 0.0).item()
     assert mixed == pytest.approx(0.5, abs=0.03)
-    assert losses.overlap(torch.stack([a, 0.01 * a], 1)).item() == pytest.approx(0.2, abs=0.01)  # 1 / (1 + 2^2)
+    assert losses.overlap(torch.stack([a, 0.0025 * a], 1)).item() == pytest.approx(0.2, abs=0.01)  # 1 / (1 + 2^2)
 
 
 def test_offset_is_the_mean_colour():

@@ -28,6 +28,21 @@ ZONES = {
     },
 }
 HUES = ("red", "orange", "yellow", "green", "green", "cyan", "cyan", "blue", "blue", "violet", "violet", "magenta")
+OPPOSITE = {
+    "red": "cyan",
+    "orange": "blue",
+    "yellow": "blue",
+    "green": "magenta",
+    "cyan": "red",
+    "blue": "orange",
+    "violet": "yellow",
+    "magenta": "green",
+}
+FINE, SOFT = 0.07, 0.14  # of the square's side: wavelengths below are fine, above soft
+HUED, TINTED = 0.5, 0.75  # share of the energy along grey below which a channel is a hue, below which it has one
+DIRECTED = 0.4  # coherence of strokes of one direction
+ONE_SIDED, SPARSE = 0.5, 2.5  # skew of lines that are bright or dark, of spots on nothing
+AT_ZONE = 1.5  # energy per pixel in a zone of the face against the whole square
 DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
@@ -123,21 +138,22 @@ def describe(f: dict, size: int) -> str:
     """A short name for one channel's figures: what it draws, how, and where."""
     if not f["active"]:
         return "silent"
-    period = f["wavelength"] / size
-    scale = "fine" if period < 0.07 else "medium" if period < 0.14 else "soft"
-    tinted = f"{scale} {f['hue']}" if f["lightness"] < 0.75 else scale
-    if f["lightness"] < 0.5:
-        what = f"{tinted} hue"
-    elif f["coherence"] > 0.4 and scale != "soft":
-        what = f"{tinted} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes"
-    elif f["skew"] > 0.5:
-        what = f"{tinted} highlights"
-    elif f["skew"] < -0.5:
-        what = f"{scale} dark spots"
+    if f["lightness"] < HUED:
+        return f"{f['hue']} against {OPPOSITE[f['hue']]}"
+    period, skew = f["wavelength"] / size, f["skew"]
+    scale = "fine" if period < FINE else "broad" if period < SOFT else "soft"
+    lines = f"{scale} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes" if f["coherence"] > DIRECTED else ""
+    if abs(skew) > SPARSE:
+        what = "highlights" if skew > 0 else "dark spots"
+    elif scale == "soft":
+        what = "soft light"
+    elif abs(skew) > ONE_SIDED:
+        what = lines or f"{scale} {'bright' if skew > 0 else 'dark'} lines"
     else:
-        what = f"{tinted} shading" if scale == "soft" else f"{tinted} texture"
+        what = lines or f"{scale} texture"
+    tinted = f"{f['hue']} {what}" if f["lightness"] < TINTED else what
     zone = max(f["where"], key=f["where"].get)
-    return f"{what} at {zone}" if f["where"][zone] > 1.5 else what
+    return f"{tinted} at {zone}" if f["where"][zone] > AT_ZONE else tinted
 
 
 def name(figures: list[dict], size: int) -> list[dict]:

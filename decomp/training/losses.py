@@ -81,7 +81,7 @@ def cancellation(
     return (sum(undone.chunk(2, dim=1)) / (energy + 1e-4)).mean()
 
 
-def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.02) -> Float[Tensor, ""]:
+def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.005) -> Float[Tensor, ""]:
     """Squared correlation of two channels, mean over all pairs; those with an rms below `floor` count for less."""
     flat = channels.flatten(2)
     flat = flat - flat.mean(dim=2, keepdim=True)
