@@ -405,7 +405,7 @@ def _convert(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes 
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         space = profile.profile.xcolor_space.strip()
         if (image.mode, space) in (("CMYK", "CMYK"), ("L", "GRAY")) and not image.has_transparency_data:
-            return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"), None
+            return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"), None  # type: ignore[return-value]
     return image.convert("RGBA" if image.has_transparency_data else "RGB"), _rgb_profile(icc)
 
 
