@@ -485,7 +485,7 @@ def _encode(
         return _encode_tiff(file, pixels, alpha, exif, icc)
     if pixels.dtype == np.uint16:
         return _encode_png16(file, pixels, alpha, exif, icc)
-    options = {
+    options: dict = {
         "PNG": {},
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"quality": 95},

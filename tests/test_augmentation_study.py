@@ -58,6 +58,7 @@ def test_the_rules_decide():
     assert [claim.held for claim in claims(test)] == [False, False]
 
 
+@pytest.mark.slow
 def test_whole_study_on_a_toy(model, data, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "model")
     for name, value in {"POOL": 0.5, "SMALL": 0.125, "TUNING": 4, "BATCH": 2, "EPOCHS": {0.125: 1, 0.5: 1}}.items():

@@ -167,6 +167,7 @@ def test_processes_do_the_same(folder, tmp_path):
     assert [row["photo"] for row in report["photos"]] == ["broken.jpg", "cat.jpg", "cat.png", "sub/cat.jpg"]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_reported(folder, tmp_path):
     assert batch.run(folder, tmp_path, die_at_astronaut, folder=None, skip_existing=False, jobs=2) == batch.SOME_FAILED
     rows = {row["photo"]: row for row in json.loads((tmp_path / "report.json").read_text())["photos"]}
@@ -190,6 +191,7 @@ def test_the_table_has_a_row_for_every_photo_also_after_resuming(folder, tmp_pat
     assert rows["broken.jpg"]["status"] == "failed" and rows["broken.jpg"]["note"] == ""
 
 
+@pytest.mark.slow
 def test_leftovers_of_killed_processes_are_taken_away(folder, tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

@@ -1,9 +1,11 @@
+import pytest
 import torch
 
 from decomp.classifier import DomainClassifier
 from decomp.training.classifier import fit
 
 
+@pytest.mark.slow
 def test_learns_to_tell_two_textures():
     """Real training on toy photos: stripes one way against stripes the other way."""
     torch.manual_seed(0)

@@ -112,6 +112,7 @@ def untrained(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiment.PRETRAINED)
 def test_pretrained_reads_a_file_of_weights(name, tmp_path):
     """Untrained networks: only that the layers are found, and that chance is not told as specialisation."""
@@ -183,6 +184,7 @@ def test_training_learns_is_a_function_of_the_seed_and_is_not_done_twice(images,
         alexnet.fit(1, train, schedule, tmp_path / "a.safetensors")
 
 
+@pytest.mark.slow
 def test_run_tests_every_network_it_trains(images, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "PLAIN_SEEDS", (0,))
     found = experiment.run(images, tmp_path / "out", images=64, seeds=2)

@@ -54,6 +54,7 @@ def test_npz_whose_arrays_do_not_fit(d, tmp_path, broken):
         export.read_npz(tmp_path / "layers.npz")
 
 
+@pytest.mark.slow
 def test_npz_bomb_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("picture.npy", "w", force_zip64=True) as member:

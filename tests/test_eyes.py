@@ -346,6 +346,7 @@ def test_the_whole_square_without_a_layout():
     assert np.abs(points - [[20, 30], [44, 30]]).max() < 1
 
 
+@pytest.mark.slow
 def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     """The toy knows nothing of eyes; what is tested is that every step fits the next."""
     toy.save_pretrained(tmp_path / "model")

@@ -37,6 +37,7 @@ QUIET = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
+pytestmark = pytest.mark.slow  # a browser and a server
 TABS = ["Channels", "Strengths", "Sweep", "Textures", "Eyes", "Export"]
 SLOW = 60_000  # milliseconds; a busy machine
 

@@ -461,6 +461,7 @@ prepare.prepare(sys.argv[1], sys.argv[2], size=16, jobs=2)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed(tmp_path, picture):
     files = {f"{s}/cat/{i}.jpg": picture(i, ".jpg") for i in range(20) for s in ("train", "val")}
     source, out = archive(tmp_path / "x.zip", files), tmp_path / "out"

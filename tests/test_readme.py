@@ -19,13 +19,17 @@ def commands(text: str) -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
     words = [shlex.split(line, comments=True) for line in lines]
-    return [w[i + 1 :] for w in words for i in range(len(w)) if w[i].rpartition("/")[2] == "decomp" and "clone" not in w]
+    return [
+        w[i + 1 :] for w in words for i in range(len(w)) if w[i].rpartition("/")[2] == "decomp" and "clone" not in w
+    ]
 
 
 @of_file
 def test_links_lead_to_files(file):
     text = file.read_text()
-    targets = re.findall(r"\]\(([^)]*(?:\([^)]*\)[^)]*)?)\)", text) + re.findall(r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE)
+    targets = re.findall(r"\]\(([^)]*(?:\([^)]*\)[^)]*)?)\)", text) + re.findall(
+        r"^\[[^]]+\]: (\S+)$", text, re.MULTILINE
+    )
     missing = [t for t in targets if "://" not in t and not (file.parent / t.split("#")[0]).exists()]
     assert not missing
 

@@ -219,6 +219,7 @@ SCHEDULE = Schedule(epochs=2, batch=50, lr=0.05, weight_decay=5e-4, stride=2)
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch):
     data = cifar.load(tiny, True)
     classifier.fit("2", data, SCHEDULE, tmp_path / "whole", CPU)
@@ -250,6 +251,7 @@ def test_replicas_differ_by_their_seed(tiny, tmp_path):
     assert not torch.equal(one.stem.weight, other.stem.weight)
 
 
+@pytest.mark.slow
 def test_the_experiment_from_data_to_page(tiny, tmp_path, monkeypatch):
     config = tmp_path / "tiny.toml"
     config.write_text(
@@ -311,6 +313,7 @@ def test_claims_follow_from_the_numbers():
 # ----------------------------------------------------------------------------------------------- channels of a model
 
 
+@pytest.mark.slow
 def test_channels_of_a_model(data, tmp_path):
     config = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
     torch.manual_seed(0)

@@ -116,6 +116,7 @@ def test_a_failed_claim_is_told_as_not_held():
     assert not any(c.held for c in claims) and len(claims) == 5
 
 
+@pytest.mark.slow
 def test_run_leaves_numbers_for_every_m(tmp_path, monkeypatch):
     monkeypatch.setattr(toy_experiment, "COUNTS", (2, 5, 10))
     monkeypatch.setattr(toy_experiment, "SHOWN", (2, 5, 10))

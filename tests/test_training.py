@@ -19,6 +19,8 @@ from decomp.generator import BranchedGenerator
 from decomp.training import checkpoint, losses
 from decomp.training.trainer import TrainConfig, Trainer
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 MODEL = ModelConfig(domains=("cat", "person"), size=32, branches=3, base=4, cap=8, downs=1, style=8, sigma=1.0)
 SETTINGS = {"images": 48, "batch": 4, "tick": 16, "critic_base": 4, "critic_cap": 8, "smooth": 0.4, "lr": 1e-3}
 MEANING = dict.fromkeys(("mirror", "scale", "exclusive", "balance", "stamp"), ((0, 0.5),)) | {"wrong": 0.5}
