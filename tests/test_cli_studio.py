@@ -86,7 +86,7 @@ def test_relief(model, folder, tmp_path):
     result = call("relief", folder / "cat.png", "--model", model, "--light", "90,45", "-o", tmp_path)
     assert result.exit_code == 0, result.output
     made = tmp_path / "cat.png.relief"
-    files = {"height.png", "normals.png", "relief.glb", "relief.json", "relit.png", "sheet.png"}
+    files = {"height.png", "normals.png", "relief.glb", "relief.json", "relit.png", "sheet.png", "turning.webp"}
     assert {path.name for path in made.iterdir()} - {".decomp"} == files
     with Image.open(made / "height.png") as height, Image.open(made / "relit.png") as relit:
         assert height.mode == "I;16" and relit.size == (451, 300)

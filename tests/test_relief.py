@@ -149,3 +149,17 @@ def test_model_opens_again():
     nose = surface.vertices[np.argmax(surface.vertices[:, 2])]
     u, v = surface.visual.uv[np.argmax(surface.vertices[:, 2])]
     assert (u - 0.5, v - 0.5) == (pytest.approx(nose[0], abs=1e-4), pytest.approx(nose[1], abs=1e-4))
+
+
+def test_turning_moves_what_is_high(features):
+    r = relief(lit(features, (-0.4, -0.6, 0.7)), EYES, [1])
+    marks = np.zeros((128, 128, 3), np.float32)
+    marks[60:64, 62:66] = marks[60:64, 2:6] = 1  # on the nose, and beside the face
+    frames = mesh.turning(r, marks, degrees=18, steps=4)
+    place = lambda frame, left, right: (
+        (frame[60:64, left:right, 0] * np.arange(left, right)).sum() / frame[60:64, left:right, 0].sum()
+    )
+    assert np.allclose(frames[0], marks, atol=1e-4)
+    nose = [place(frame, 30, 100) for frame in frames]
+    assert nose[1] < nose[0] - 5 and nose[3] > nose[0] + 5  # turned to one side and to the other
+    assert abs(place(frames[1], 0, 20) - place(frames[3], 0, 20)) < 1

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .. import photos
 from ..decomposer import load
-from ..decomposition import Decomposition, Picture, to_bytes
+from ..decomposition import Picture, to_bytes
 from ..export import tiles
 from ..faces import Box
 from ..kinds import layers_of
@@ -54,9 +54,9 @@ def correlation(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
 
 
 def gradient_at_edge(picture: Picture, mask: np.ndarray) -> float:
-    """Mean gradient of the grey picture where the mask is soft."""
-    steps = np.gradient(picture.mean(axis=2))
-    return float(np.hypot(*steps)[(mask > 0.02) & (mask < 0.98)].mean())
+    """Mean gradient of the grey picture where the mask is soft; NaN where the face fills the square."""
+    edge = (mask > 0.02) & (mask < 0.98)
+    return float(np.hypot(*np.gradient(picture.mean(axis=2)))[edge].mean()) if edge.any() else np.nan
 
 
 def measured(model, pair: Pair, layers: list[int | str]) -> tuple[dict, Picture]:
@@ -66,25 +66,17 @@ def measured(model, pair: Pair, layers: list[int | str]) -> tuple[dict, Picture]
     size = len(result)
     c = model.decompose(Photo(to_bytes(result)), a.domain, size=size, box=Box(0, 0, size, "given"))
     others = [k for k in range(1, len(a.channels) + 1) if k not in layers]
-    between = lambda x, y, which: (
-        np.mean([correlation(x.layer(k), y.layer(k), mask) for k in which]) if which else np.nan
-    )
+    between = lambda x, y, which: np.mean([correlation(x.layer(k), y.layer(k), mask) for k in which])
     own = gradient_at_edge(a.picture, mask)
-    figures = {
-        "kept": between(c, a, others),
-        "two faces": between(a, b, others),
-        "taken": between(c, b, layers_again(c, layers)),
-        "left of A": between(c, a, layers_again(c, layers)),
+    again = [layer for layer in layers if layer != "unexplained"]  # that rest is none of the model's doing
+    figures = {"kept": between(c, a, others), "two faces": between(a, b, others)} if others else {}
+    figures |= {"taken": between(c, b, again), "left of A": between(c, a, again)} if again else {}
+    figures |= {
         "seam": gradient_at_edge(result, mask) / own,
         "seam, cut off": gradient_at_edge(hard, mask) / own,
         "by eyes": float(not pair.notes),
     }
     return {name: float(value) for name, value in figures.items()}, result
-
-
-def layers_again(d: Decomposition, layers: list[int | str]) -> list[int | str]:
-    """Those of the swapped layers that are looked at: the unexplained rest is none of the model's doing."""
-    return [layer for layer in layers if layer != "unexplained"]
 
 
 def main(
@@ -117,7 +109,9 @@ def main(
     means = {}
     for text in sets:
         own = [row for row in rows if row["layers"] == text]
-        means[text] = {name: round(float(np.mean([row[name] for row in own])), 3) for name in figures}
+        means[text] = {
+            k: round(float(np.nanmean([row[k] for row in own])), 3) for k, v in own[0].items() if type(v) is float
+        }
         typer.echo(f"{model}, {text}, {len(own)} pairs: {json.dumps(means[text])}")
     (out / "swaps.json").write_text(json.dumps({"layers": sets, "mean": means, "each": rows}, indent=2))
 

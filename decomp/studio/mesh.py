@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..decomposition import Decomposition, to_bytes
-from ..export import tiles
+from ..decomposition import Decomposition, Picture, to_bytes
+from ..export import animation, tiles
 from ..faces import Box
 from ..photos import Photo, to_eight_bits
 from .relief import Relief, shaded, towards
@@ -62,6 +62,24 @@ def texture(photo: Photo, box: Box) -> Image.Image:
     return picture if box.side <= MOST_TEXELS else picture.resize(2 * [MOST_TEXELS], Image.Resampling.LANCZOS)
 
 
+def turning(relief: Relief, picture: Picture, degrees: float = 18.0, steps: int = 24) -> np.ndarray:
+    """The picture as the relief is turned to and fro about its upright axis, (steps, H, W, 3).
+
+    Seen from the side at angle a, a point at height h is shifted by h tan a; what lies behind is not drawn anew.
+    """
+    size = len(picture)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    height = relief.height * (size / len(relief.height))
+    if height.shape != x.shape:
+        height = cv2.resize(height, (size, size), interpolation=cv2.INTER_CUBIC)
+    angles = np.radians(degrees) * np.sin(2 * np.pi * np.arange(steps) / steps)
+    frames = [
+        cv2.remap(picture, x + np.float32(np.tan(a)) * height, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        for a in angles
+    ]
+    return np.stack(frames)
+
+
 def sheet(relief: Relief, d: Decomposition) -> Image.Image:
     """The photo, its height, the bare surface lit from three sides, and the photo relit from four."""
     grey = lambda plane: np.repeat((2 * plane - 1)[..., None], 3, axis=2).astype(np.float32)
@@ -75,7 +93,7 @@ def sheet(relief: Relief, d: Decomposition) -> Image.Image:
 
 
 def write_folder(relief: Relief, d: Decomposition, folder: Path) -> None:
-    """height.png, normals.png, relief.glb, sheet.png and relief.json (the light and the scale) into a folder.
+    """height.png, normals.png, relief.glb, turning.webp, sheet.png and relief.json (light and scale) into a folder.
 
     Raises:
         ModuleNotFoundError: trimesh is not installed.
@@ -83,6 +101,7 @@ def write_folder(relief: Relief, d: Decomposition, folder: Path) -> None:
     height_map(relief).save(folder / "height.png")
     normal_map(relief).save(folder / "normals.png")
     (folder / "relief.glb").write_bytes(glb(relief, d.photo, d.box))
+    animation(turning(relief, d.picture), folder / "turning.webp", 60)
     sheet(relief, d).save(folder / "sheet.png")
     facts = {
         "light": {"x right": relief.light[0], "y down": relief.light[1], "z to the viewer": relief.light[2]},
