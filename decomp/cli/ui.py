@@ -14,9 +14,13 @@ def ui(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="default: the first free one from 7860 on")] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="offer every action as an MCP tool as well")] = False,
+    host: Annotated[str, typer.Option(help="address to serve at; the default is this machine only")] = "127.0.0.1",
+    known_as: Annotated[
+        Optional[list[str]], typer.Option(help="name under which others reach the page, repeatable")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="open the page in a browser")] = True,
 ):
-    """Open the web page: upload a photo, see its channels, move their strengths. Served to this machine only."""
+    """Open the web page: upload a photo, see its channels, move their strengths. Served to this machine only, unless --host says otherwise."""
     try:
         from ..page import launch
     except ModuleNotFoundError as error:
@@ -24,6 +28,6 @@ def ui(
             raise
         usage("the web page needs gradio; install it with: pip install 'decomp[ui]'")
     try:
-        launch(model, port, mcp, inbrowser=open_browser)
+        launch(model, port, mcp, host, known_as, inbrowser=open_browser)
     except (ValueError, OSError) as error:
         usage(str(error))

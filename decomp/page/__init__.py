@@ -6,7 +6,6 @@ hour; the models and the decomposed example photos are shared and never change. 
 
 import atexit
 import functools
-import html
 import os
 import shutil
 import tempfile
@@ -18,14 +17,14 @@ import gradio as gr
 
 from ..decomposer import Decomposer, load
 from ..weights import bundled
-from . import api, channels, eyes, photo, strengths, sweep, takeaway, textures
+from . import api, channels, eyes, guard, photo, strengths, sweep, takeaway, textures
 from .pictures import stored
+from .uploads import LARGEST_FILE, Gate, refuse
 from .visit import Visit, receive
 
 HOUR = 3600  # seconds
 WAITING = 64  # visitors in the queue; more are told to come back later
 SESSIONS = 500  # visits held at most, the oldest are dropped first
-LARGEST_FILE = "25mb"
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 HEAD = """<div class="masthead"><h1>decomp</h1><p>A photo of a face, taken apart into channels that a network of small branches
@@ -55,7 +54,7 @@ class Page:
 
     def framed(self, visit: Visit) -> Visit:
         """With the picture that stands before every edit, written once."""
-        return replace(visit, before=stored(visit.view, "photo.png"))
+        return replace(visit, before=str(stored(visit.view, "photo.png")))
 
     def after_decomposing(self, outputs: list, refresh: Callable[[Visit], list]) -> None:
         """What a tab shows of a new decomposition."""
@@ -102,11 +101,9 @@ class Page:
                     raise ValueError(GONE)
                 return work(*args, **kwargs)
             except ValueError as error:  # PhotoError is one
-                raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
-            except MemoryError as error:
-                raise gr.Error(
-                    "This does not fit into the server's memory at this size.", print_exception=False
-                ) from error
+                refuse(str(error))
+            except MemoryError:
+                refuse("This does not fit into the server's memory at this size.")
 
         return said
 
@@ -124,7 +121,7 @@ def _then(make: Callable[..., Visit | None], shown: Callable[[Visit], list], out
 
 def build(models: dict[str, Decomposer]) -> gr.Blocks:
     """The page for some models, by name."""
-    with gr.Blocks(title="decomp", analytics_enabled=False, delete_cache=(HOUR // 6, HOUR)) as demo:
+    with Gate(title="decomp", analytics_enabled=False, delete_cache=(HOUR // 6, HOUR)) as demo:
         page = Page(models)
         gr.HTML(HEAD)
         with gr.Row():
@@ -167,13 +164,22 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def launch(names: list[str] | None = None, port: int | None = None, mcp: bool = False, **options):
-    """Serve the page on this machine only; returns what `gr.Blocks.launch` returns.
+def launch(
+    names: list[str] | None = None,
+    port: int | None = None,
+    mcp: bool = False,
+    host: str = "127.0.0.1",
+    known_as: list[str] | None = None,
+    **options,
+):
+    """Serve the page; returns what `gr.Blocks.launch` returns.
 
     Args:
         names: models as `decomp.load` takes them; default: all bundled ones.
         port: default: the first free one from 7860 on.
         mcp: offer the API's actions as MCP tools as well.
+        host: address to serve at; the default is this machine only.
+        known_as: names under which others reach the page, beside `host` and this machine's own two.
     Raises:
         ValueError: a model can't be loaded. OSError: the port is taken.
     """
@@ -182,9 +188,15 @@ def launch(names: list[str] | None = None, port: int | None = None, mcp: bool = 
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder
     models = {Path(name).name: load(name) for name in names or bundled()}
+    app = {"middleware": guard.middleware(["127.0.0.1", "localhost", host, *(known_as or [])])}
+    if mcp:
+        from .mcp import mounted
+
+        app |= mounted(models)
     return build(models).launch(
+        server_name=host,
         server_port=port,
-        mcp_server=mcp,
+        mcp_server=False,  # mcp.py has its own
         share=False,
         ssr_mode=False,
         run_history=False,
@@ -193,5 +205,6 @@ def launch(names: list[str] | None = None, port: int | None = None, mcp: bool = 
         footer_links=["api", "settings"],
         theme=_theme(),
         css_paths=Path(__file__).parent / "page.css",
+        app_kwargs=app,
         **options,
     )

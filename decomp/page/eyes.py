@@ -38,7 +38,7 @@ def tab(page) -> None:
             eyes = found_in(page.models[visit.model], visit)
         except ValueError as error:  # weights that were never calibrated
             return f'<p class="says">{html.escape(str(error))}</p>', gr.update(visible=False), None, None, ""
-        path = written(visit, eyes) if eyes.found else None
+        path = str(written(visit, eyes)) if eyes.found else None
         return (
             sentence(eyes),
             gr.update(visible=True),
@@ -122,11 +122,11 @@ def facts(eyes: EyeSegmentation) -> dict:
     }
 
 
-def written(visit: Visit, eyes: EyeSegmentation) -> str:
+def written(visit: Visit, eyes: EyeSegmentation) -> Path:
     """left.png and right.png as large as the photo, white on black, and eyes.json, in one ZIP."""
     path = place(f"{Path(visit.name).stem or 'photo'}.eyes.zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
         for side, mask in zip(("left", "right"), eyes.photo_masks()):
             file.writestr(f"{side}.png", png(mask.astype(np.uint8) * 255))
         file.writestr("eyes.json", json.dumps(facts(eyes), indent=2))
-    return str(path)
+    return path

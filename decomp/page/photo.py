@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from . import uploads
 from .pictures import outlined
 from .visit import Visit, box_in_percent, centred_box, receive
 
@@ -66,9 +67,7 @@ def column(page) -> list:
         if value is None:
             return None
         progress(0, desc="Finding the face and running the network")
-        path = Path(value["path"])
-        title = Path(value.get("orig_name") or path.name).name
-        return fresh(name, path.read_bytes(), title, AUTO, size)
+        return fresh(name, *uploads.read(value), AUTO, size)
 
     def fresh(name: str, data: bytes, title: str, domain: str, size: int, box=None) -> Visit:
         model = page.models[name]

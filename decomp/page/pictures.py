@@ -24,11 +24,11 @@ def place(name: str) -> Path:
     return folder / name
 
 
-def stored(pixels: np.ndarray, name: str) -> str:
+def stored(pixels: np.ndarray, name: str) -> Path:
     """A picture as PNG in that folder."""
     path = place(name)
     path.write_bytes(png(pixels))
-    return str(path)
+    return path
 
 
 def img(pixels: np.ndarray, alt: str) -> str:

@@ -74,7 +74,7 @@ def tab(page) -> None:
 
     def pair(visit: Visit, base: str, *values) -> tuple[str, str]:
         edited = visit.recompose(strengths(visit, base, values), base)
-        return visit.before, stored(visit.show(edited, base), "edited.png")
+        return visit.before, str(stored(visit.show(edited, base), "edited.png"))
 
     def move(visit: Visit, base: str, *values):
         return pair(visit, base, *values), gr.update(visible=False), gr.update(visible=False)
@@ -84,7 +84,7 @@ def tab(page) -> None:
         shown = Image.fromarray(photo.eight_bits)
         shown.thumbnail((PREVIEW, PREVIEW))
         label = f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)"
-        return gr.update(value=shown, visible=True), gr.update(value=path, label=label, visible=True)
+        return gr.update(value=shown, visible=True), gr.update(value=str(path), label=label, visible=True)
 
     def choose(visit: Visit, name: str | None):
         values = presets.strengths(page.models[visit.model]).get(name, {})

@@ -1,0 +1,252 @@
+"""Every action of the page as a plain function of a photo, for the API (api.py) and for MCP (mcp.py). One function an action.
+
+Each call stands alone: it takes the photo and gives the result, and nothing is kept between two calls. A result is a
+file, a dict, or several of these.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from .. import presets
+from ..decomposer import Decomposer
+from ..decomposition import OTHER_LAYERS
+from ..export import contact_sheet, describe
+from . import eyes as tab_eyes
+from . import sweep, takeaway, textures
+from .pictures import place, stored
+from .strengths import pasted
+from .uploads import Upload
+from .visit import Visit, receive, turn
+
+AUTO = "auto"
+LARGEST_SIZE = 512  # pixels, side of the decomposed square
+STRONGEST = 100  # strengths lie in [-100, 100]
+COMMON = """    model: which weights; models() lists them.
+    domain: class of the photo, or auto.
+    size: side of the decomposed square in pixels, or 0 for the size that the model was trained at.
+    box: where the face is, as LEFT,TOP,SIDE in pixels; empty: found."""
+
+
+class Actions:
+    """The actions for some models, by name."""
+
+    def __init__(self, models: dict[str, Decomposer]):
+        self.models = models
+
+    def decompose(
+        self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+    ) -> tuple[Path, dict]:
+        """Take a photo of a face apart into its channels.
+
+        Returns:
+            a contact sheet of all layers (PNG)
+            class, confidence, box, and number, name, energy and activity of each channel (JSON)
+        """
+        visit = self._visit(photo, model, domain, size, box)
+        path = place("sheet.png")
+        contact_sheet(visit.own).save(path)
+        return path, describe(visit.own)
+
+    def recompose(
+        self,
+        photo: Upload,
+        strengths: str = "",
+        base: str = "photo",
+        target: str = "",
+        crop: bool = False,
+        model: str = "",
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ) -> Path:
+        """Put the photo together again with each channel at the strength you give.
+
+        Args:
+            strengths: LAYER=NUMBER with commas between them: 3=2, residual=0.5. A layer is a channel's number or name, residual or unexplained; 1 is the photo.
+            base: photo (keeps what the network can't explain) or regenerated.
+            target: a class for all channels, or CHANNEL=CLASS pairs with commas between them: 4=dog,5=wild. Empty: the photo's own.
+            crop: give the decomposed square only, not the whole photo.
+        Returns:
+            the edited photo, in its own format and with its EXIF; a square as PNG
+        """
+        wanted = _pairs(target, "target")
+        values = {
+            layer: number(value, f"strength of {layer!r}", -STRONGEST, STRONGEST)
+            for layer, value in _pairs(strengths, "strengths").items()
+        }
+        if "" in values:
+            raise ValueError(
+                f"{strengths!r} names no layer; accepted: LAYER=NUMBER with commas between them, as 3=2,residual=0.5"
+            )
+        visit = self._visit(photo, model, domain, size, box)
+        if wanted:
+            decomposer = self.models[visit.model]
+            indices = decomposer.target_indices(wanted[""] if list(wanted) == [""] else wanted, visit.own.domain)
+            visit = turn(visit, decomposer, [decomposer.config.domains[i] for i in indices])
+        edited = visit.recompose(values, base)
+        return stored(visit.show(edited, base), "edited.png") if crop else pasted(visit, edited, None)[0]
+
+    def sweep_channel(
+        self,
+        photo: Upload,
+        channel: str,
+        first: float = -1,
+        last: float = 3,
+        steps: int = 9,
+        base: str = "photo",
+        model: str = "",
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ) -> tuple[Path, Path]:
+        """Show one channel at a row of strengths.
+
+        Args:
+            channel: number or name of a channel, or residual or unexplained.
+            first: first strength; 1 is the photo.
+            last: last strength.
+            steps: number of strengths, 2 to 25.
+            base: photo (keeps what the network can't explain) or regenerated.
+        Returns:
+            all strengths side by side (PNG)
+            an animation (WebP)
+        """
+        first, last = number(first, "first", -STRONGEST, STRONGEST), number(last, "last", -STRONGEST, STRONGEST)
+        steps = whole(steps, "steps", 2, sweep.MOST_STEPS)
+        visit = self._visit(photo, model, domain, size, box)
+        _, _, strip, moving = sweep.swept(visit, _text(channel, "channel"), first, last, steps, base)
+        return strip, moving
+
+    def separate(
+        self, photo: Upload, a: str, b: str, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+    ) -> list[Path]:
+        """Separate two textures, each the sum of a group of channels.
+
+        Args:
+            a: channels of the first texture, by number or name, commas between them: 1,4.
+            b: channels of the second texture.
+        Returns:
+            first texture, second texture, their sum (contrast raised), the photo without the first, without the second, without both (PNG)
+        """
+        groups = [[name.strip() for name in _text(group, "a and b").split(",") if name.strip()] for group in (a, b)]
+        pictures = textures.separated(self._visit(photo, model, domain, size, box), *groups)
+        return [stored(picture, f"{name}.png") for name, picture in pictures.items()]
+
+    def eyes(
+        self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+    ) -> tuple[Path, Path | None, dict]:
+        """Find a cat's two eyes from the channels alone; never a guess.
+
+        Returns:
+            the face with the two contours, or without if no pair was found (PNG)
+            left.png, right.png and eyes.json, or nothing (ZIP)
+            found or the reason why not, confidence, and each eye's centre, area and axes in pixels of the photo (JSON)
+        """
+        visit = self._visit(photo, model, domain, size, box)
+        eyes = tab_eyes.found_in(self.models[visit.model], visit)
+        marked = stored(tab_eyes.contour(visit, eyes), "eyes.png")
+        return marked, tab_eyes.written(visit, eyes) if eyes.found else None, tab_eyes.facts(eyes)
+
+    def take_away(
+        self,
+        photo: Upload,
+        kind: str = takeaway.LAYERS,
+        model: str = "",
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ) -> Path:
+        """All layers as one file.
+
+        Args:
+            kind: ora (layers for Krita and GIMP), zip (pictures and numbers), tif (float pages) or npz (arrays).
+        Returns:
+            the file
+        """
+        return takeaway.write(self._visit(photo, model, domain, size, box), _text(kind, "kind"))
+
+    def list_models(self) -> dict:
+        """The models of this page: their classes, trained size, channels with what was measured of them, and presets.
+
+        Returns:
+            one entry for each model (JSON)
+        """
+        known = {
+            name: {
+                "classes": m.config.domains,
+                "size": m.config.size,
+                "channels": list(m.facts.roles) or [{"name": name} for name in m.names],
+                "other layers": OTHER_LAYERS,
+                "presets": presets.strengths(m),
+                "textures": presets.textures(m),
+            }
+            for name, m in self.models.items()
+        }
+        return json.loads(json.dumps(known))  # channel numbers become text
+
+    def _visit(self, photo: Upload, model: str, domain: str, size: int, box: str) -> Visit:
+        model = _text(model, "model") or next(iter(self.models))
+        if model not in self.models:
+            raise ValueError(f"there is no model {model!r} here; accepted: {', '.join(self.models)}")
+        decomposer = self.models[model]
+        lowest = 2 * decomposer.config.stride
+        size = whole(size or decomposer.config.size, "size", lowest, LARGEST_SIZE)
+        sides = [part.strip() for part in _text(box, "box").split(",") if part.strip()]
+        if sides and not (len(sides) == 3 and all(part.isdecimal() and len(part) < 9 for part in sides)):
+            raise ValueError(f"{box!r} is not LEFT,TOP,SIDE in pixels")
+        return receive(
+            decomposer,
+            model,
+            photo.data,
+            photo.name,
+            _text(domain, "domain") or AUTO,
+            size,
+            tuple(map(int, sides)) or None,
+        )
+
+
+def number(value, name: str, lowest: float, highest: float) -> float:
+    """A number as a visitor may have typed it.
+
+    Raises:
+        ValueError: it is none, or outside the range.
+    """
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if isinstance(value, bool) or not lowest <= result <= highest:
+        given = "empty" if value in (None, "") else repr(value) if isinstance(value, (str, int, float)) else "no number"
+        raise ValueError(f"{name} is {given}; accepted: a number from {lowest:g} to {highest:g}")
+    return result
+
+
+def whole(value, name: str, lowest: int, highest: int) -> int:
+    """The same for a whole number."""
+    result = number(value, name, lowest, highest)
+    if result != int(result):
+        raise ValueError(f"{name} is {value!r}; accepted: a whole number from {lowest} to {highest}")
+    return int(result)
+
+
+def _text(value, name: str) -> str:
+    if value is not None and not isinstance(value, (str, int)):
+        raise ValueError(f"{name} is no text")
+    return "" if value is None else str(value)
+
+
+def _pairs(value, name: str) -> dict[str, str]:
+    """KEY=VALUE with commas between them; a value alone has the key ""."""
+    pairs = {}
+    for part in _text(value, name).split(","):
+        key, _, right = part.rpartition("=")
+        if part.strip():
+            if key.strip() in pairs:
+                raise ValueError(
+                    f"{name} names {key.strip()!r} twice"
+                    if key.strip()
+                    else f"{part.strip()!r} is not KEY=VALUE; accepted in {name}: such pairs with commas between them"
+                )
+            pairs[key.strip()] = right.strip()
+    return pairs

@@ -1,0 +1,12 @@
+"""One `decomp ui --mcp` for all tests that attack it."""
+
+import pytest
+from serving import Server, serve
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Server:
+    pytest.importorskip("gradio")
+    with serve(tmp_path_factory.mktemp("page"), "--mcp") as running:
+        yield running
+        assert "Traceback" not in running.log.read_text(), running.log.read_text()
