@@ -27,13 +27,21 @@ class Server:
         return folder
 
     def call(self, action: str, data: list) -> tuple[str, str]:
-        """An action of the API as `curl` would ask for it: the last event of its answer ("complete" or "error") and its data."""
+        """An action of the API as `curl` asks for it: the last event of its answer (complete or error), its data."""
         answer = self.http.post(f"{self.url}/gradio_api/call/{action}", json={"data": data})
         if answer.status_code != 200:
             return str(answer.status_code), answer.text
         lines = self.http.get(f"{self.url}/gradio_api/call/{action}/{answer.json()['event_id']}").text.splitlines()
         event = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")][-1]
         return event, [line.removeprefix("data: ") for line in lines if line.startswith("data: ")][-1]
+
+    def tool(self, name: str, **arguments) -> dict:
+        """The result of an MCP tool."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+        accepted = {"Accept": "application/json, text/event-stream"}
+        answer = self.http.post(f"{self.url}/gradio_api/mcp/", json=body, headers=accepted)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["result"]
 
     def upload(self, data: bytes, name: str = "cat.png") -> str:
         """The path under which the server keeps a file."""
@@ -66,7 +74,7 @@ def serve(temp: Path, *options: str) -> Iterator[Server]:
         )
     server = Server(f"http://127.0.0.1:{port}", process, log, temp, httpx.Client(timeout=120))
     try:
-        for _ in range(600):
+        for _ in range(3000):  # a busy machine
             time.sleep(0.2)
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(httpx.HTTPError):
@@ -76,4 +84,4 @@ def serve(temp: Path, *options: str) -> Iterator[Server]:
     finally:
         server.http.close()
         process.terminate()
-        process.wait(30)
+        process.wait(120)

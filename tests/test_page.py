@@ -15,10 +15,11 @@ from decomp import photos, presets
 from decomp.channels import ChannelFacts
 from decomp.cli import app
 from decomp.decomposer import load
-from decomp.page import GONE, Page, channels, takeaway, textures
+from decomp.page import Page, channels, takeaway, textures, uploads
 from decomp.page.pictures import outlined
 from decomp.page.strengths import pasted
 from decomp.page.sweep import swept
+from decomp.page.values import number, pairs, size_of, whole
 from decomp.page.visit import Visit, box_in_percent, centred_box, receive, turn
 from decomp.weights import bundled
 
@@ -124,14 +125,27 @@ def test_cards_name_every_layer_and_escape(visit):
         assert "<script" not in cards and "&lt;script&gt;" in cards
 
 
-@pytest.mark.parametrize("kind", ["ora", "zip", "tif", "npz"])
+@pytest.mark.parametrize("kind", ["ora", "zip", "tif16", "tif", "npz"])
 def test_take_away(visit, kind):
     path = takeaway.write(visit, kind)
-    assert path.suffix == f".{kind}" and path.stat().st_size > 1000
+    assert path.suffix == f".{kind.removesuffix('16')}" and path.stat().st_size > 1000
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_16_bit_layers_open_in_pillow_and_add_up(visit):
+    with Image.open(takeaway.write(visit, "tif16")) as image:
+        assert image.n_frames == 1 + 1 + 3 + 1
+        pages = []
+        for page in range(image.n_frames):
+            image.seek(page)
+            pages.append(np.asarray(image.convert("RGB")).astype(float) / 127.5 - 1)
+    photo, layers = pages[0], pages[1:]
+    inside = np.all([np.abs(page) < 0.95 for page in pages], axis=0)
+    assert inside.mean() > 0.3 and np.abs(sum(layers) - photo)[inside].max() < 0.06
 
 
 def test_take_away_of_an_unknown_kind(visit):
-    with pytest.raises(ValueError, match="kind of file is 'exe'; accepted: ora, zip, tif, npz"):
+    with pytest.raises(ValueError, match="kind of file is 'exe'; accepted: ora, zip, tif16, tif, npz"):
         takeaway.write(visit, "exe")
 
 
@@ -179,9 +193,46 @@ def test_one_sentence_for_what_a_visitor_may_do_wrong():
     with pytest.raises(gr.Error) as caught:
         Page.plainly(refuse)("a visit")
     assert caught.value.message == "a&lt;b&gt;.jpg: is not a photo" and not caught.value.print_exception
-    with pytest.raises(gr.Error) as caught:
-        Page.plainly(refuse)(None)
-    assert caught.value.message == GONE
+    assert Page.plainly(refuse, lambda reason: reason.upper())("a visit") == "A<B>.JPG: IS NOT A PHOTO"
+
+
+def test_what_people_type():
+    assert number("2.5", "x", 0, 4) == 2.5 and whole(3.0, "x", 0, 4) == 3 and whole("3", "x", 0, 4) == 3
+    for value in (None, "", "x", 5, -1, "nan", "inf", 1e400, True, [1], {}, 10**400):
+        with pytest.raises(ValueError, match="^x is .*; accepted: a number from 0 to 4$"):
+            number(value, "x", 0, 4)
+    with pytest.raises(ValueError, match="a whole number from 0 to 4"):
+        whole(2.5, "x", 0, 4)
+    assert pairs("3=2, residual = 0.5", "x") == {"3": "2", "residual": "0.5"} and pairs("dog", "x") == {"": "dog"}
+    for value in ("3=1,3=2", ["3=1"], {"3": 1}, True):
+        with pytest.raises(ValueError, match="^x "):
+            pairs(value, "x")
+
+
+@pytest.mark.parametrize(
+    "count, text", [(1, "1 bytes"), (999, "999 bytes"), (38_400, "38 kB"), (999_499, "999 kB"), (1_240_000, "1.2 MB")]
+)
+def test_sizes_as_people_read_them(tmp_path, count, text):
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(count)
+    assert size_of(tmp_path / "file") == text
+
+
+@pytest.mark.parametrize(
+    "name, kept",
+    [
+        ("cat.png", "cat.png"),
+        ("/etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("..", "photo"),
+        ("", "photo"),
+        ("a\nb\0.png", "ab.png"),
+        ("x" * 300 + ".jpeg", "x" * 74 + ".jpeg"),
+        (None, "None"),
+    ],
+)
+def test_names_of_uploads(name, kept):
+    assert uploads.file_name(name) == kept
 
 
 def test_without_gradio_one_sentence(monkeypatch):

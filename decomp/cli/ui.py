@@ -16,11 +16,11 @@ def ui(
     mcp: Annotated[bool, typer.Option("--mcp", help="offer every action as an MCP tool as well")] = False,
     host: Annotated[str, typer.Option(help="address to serve at; the default is this machine only")] = "127.0.0.1",
     known_as: Annotated[
-        Optional[list[str]], typer.Option(help="name under which others reach the page, repeatable")
+        list[str] | None, typer.Option(help="name under which others reach the page, repeatable")
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="open the page in a browser")] = True,
 ):
-    """Open the web page: upload a photo, see its channels, move their strengths. Served to this machine only, unless --host says otherwise."""
+    """Open the web page: upload a photo, see its channels, move their strengths. Served to this machine only."""
     try:
         from ..page import launch
     except ModuleNotFoundError as error:

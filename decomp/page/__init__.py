@@ -1,19 +1,22 @@
 """The web page: a photo goes in, its channels come out, with a slider for each. One file per tab.
 
-`build` makes it, `launch` serves it. Per visitor there is one `gr.State` with a `Visit` (see visit.py), dropped after an
-hour; the models and the decomposed example photos are shared and never change. Nothing outside this machine is asked for.
+`build` makes it, `launch` serves it. The models and the decomposed example photos are shared and never change; what a
+visitor brings and makes is kept by visits.py. Nothing outside this machine is asked for.
 """
 
 import atexit
 import functools
+import inspect
 import os
 import shutil
-import tempfile
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from ..decomposer import Decomposer, load
 from ..weights import bundled
@@ -21,122 +24,168 @@ from . import api, channels, eyes, guard, photo, strengths, sweep, takeaway, tex
 from .pictures import stored
 from .uploads import LARGEST_FILE, Gate, refuse
 from .visit import Visit, receive
+from .visits import MOST_VISITS, Gone, Visits, open_root
 
-HOUR = 3600  # seconds
 WAITING = 64  # visitors in the queue; more are told to come back later
-SESSIONS = 500  # visits held at most, the oldest are dropped first
+SWEEP = 60  # seconds between two looks for what has had its hour
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
-HEAD = """<div class="masthead"><h1>decomp</h1><p>A photo of a face, taken apart into channels that a network of small branches
-learnt to tell apart by itself. Change the strength of each.</p></div>"""
-GONE = "Your photo is no longer here: it is kept for an hour. Please give it again."
+HEAD = """<div class="masthead"><h1>decomp</h1><p>A network of small branches takes a photo of a face apart into
+channels, which it
+learnt to tell apart by itself. Make each one stronger or weaker.</p></div>"""
+TABS = {
+    "Strengths": strengths,
+    "Channels": channels,
+    "Sweep": sweep,
+    "Textures": textures,
+    "Eyes": eyes,
+    "Export": takeaway,
+}
+Updates = dict  # component: what it shows now
 
 
 class Page:
-    """What the tabs share."""
+    """What the column and the tabs share."""
 
-    def __init__(self, models: dict[str, Decomposer]):
-        self.models = models
+    def __init__(self, models: dict[str, Decomposer], visits: Visits):
+        self.models, self.visits = models, visits
         self.most = max(model.config.branches for model in models.values())
-        self.examples = sorted(photo.EXAMPLES.glob("*.png"), key=lambda path: path.stem == "astronaut")  # the cat first
-        self.shown_examples = {path.stem: self.framed(self._example(path)) for path in self.examples}
-        self.visit = gr.State(None, time_to_live=HOUR)
-        self.progress_on = None  # the one component that shows progress and errors of a decomposition
-        self._refreshed: list[tuple[list, Callable]] = []
+        examples = sorted(photo.EXAMPLES.glob("*.png"), key=lambda path: path.stem == "astronaut")  # the cat first
+        self.examples = {path.stem: self._example(path) for path in examples}
+        self.photo_column: photo.Column | None = None  # set by photo.column
+        self.mixer: strengths.Mixer | None = None  # set by strengths.tab
+        self._refreshed: list[tuple[list, Callable[[Visit], Updates]]] = []
         self._decompositions: list[tuple] = []
 
     def _example(self, path: Path) -> Visit:
-        """Decomposed once, at the start, by the model that looks for that kind of face; shared, as nothing changes it."""
+        """Decomposed once, at the start, by the model that looks for that kind of face."""
         human = path.stem == "astronaut"
         name = next((n for n, m in self.models.items() if ("human" in m.config.face) == human), next(iter(self.models)))
-        model = self.models[name]
-        return receive(model, name, path.read_bytes(), path.name, "auto", model.config.size)
+        folder = self.visits.root / "examples" / path.stem
+        folder.mkdir(parents=True)
+        with self.visits.writing(folder):
+            visit = receive(self.models[name], name, path, path.name, "auto", self.models[name].config.size)
+            return self.framed(replace(visit, shared=True))
 
     def framed(self, visit: Visit) -> Visit:
         """With the picture that stands before every edit, written once."""
-        return replace(visit, before=str(stored(visit.view, "photo.png")))
+        return replace(visit, before=str(stored(visit.view, "photo.png", kept=True)))
 
-    def after_decomposing(self, outputs: list, refresh: Callable[[Visit], list]) -> None:
+    def after_decomposing(self, outputs: list, refresh: Callable[[Visit], Updates]) -> None:
         """What a tab shows of a new decomposition."""
         self._refreshed.append((outputs, refresh))
 
-    def decomposing(
-        self, listen: Callable, make: Callable[..., Visit], inputs: list, run: bool = True, **options
-    ) -> None:
-        """An event that ends in a new visit. Those that run the network wait in one queue."""
-        self._decompositions.append((listen, make, inputs, run, options))
+    def on(self, triggers, work: Callable, inputs: list, outputs: list, refused: Callable | None = None, **options):
+        """An event of the page: `work(visit, *inputs)` gives what the outputs show, `refused(reason)` if it may not."""
+        triggers = triggers if isinstance(triggers, list) else [triggers]
+        options = {"api_visibility": "private", "preprocess": False} | options
+        return gr.on(triggers, self.plainly(self.of_visit(work), refused), inputs, outputs, **options)
+
+    def decomposing(self, triggers, make: Callable, inputs: list, known: bool = True, run: bool = True) -> None:
+        """An event that ends in a new visit: `make(visit, *inputs)`, or `make(*inputs)` if it needs no visit before.
+
+        Those that run the network wait in one queue.
+        """
+        self._decompositions.append((triggers if isinstance(triggers, list) else [triggers], make, inputs, known, run))
+
+    def replace(self, visit: Visit) -> None:
+        """Keep another state of the visitor's photo."""
+        self.visits.welcome(_session(), visit)
 
     def wire(self, demo: gr.Blocks) -> None:
         """Connect what the column and the tabs have asked for."""
-        outputs = [self.visit] + [output for outputs, _ in self._refreshed for output in outputs]
+        column, mixer = self.photo_column, self.mixer
+        outputs = [output for outputs, _ in self._refreshed for output in outputs]
 
-        def shown(visit: Visit) -> list:
-            return [visit] + [update for _, refresh in self._refreshed for update in refresh(visit)]
+        def shown(visit: Visit) -> Updates:
+            return {part: update for _, refresh in self._refreshed for part, update in refresh(visit).items()}
 
-        for listen, make, inputs, run, options in self._decompositions:
-            work = _then(make, shown, len(outputs))
+        def welcomed(make: Callable) -> Callable:
+            @functools.wraps(make)
+            def work(*args, **kwargs):
+                session = _session()
+                with self.visits.writing(self.visits.folder(session)):
+                    visit = make(*args, **kwargs)
+                if visit is None:  # as from a camera that is only switched on
+                    return {column.photo: gr.skip()}
+                self.visits.welcome(session, visit)
+                with self.visits.serving(session) as visit:
+                    return shown(visit)
+
+            return self.plainly(work, column.refused)
+
+        for triggers, make, inputs, known, run in self._decompositions:
             queued = {"concurrency_id": "model", "concurrency_limit": 1} if run else {"queue": False}
-            triggers = options.pop("triggers", None)
-            arguments = {
-                "fn": self.plainly(work),
-                "inputs": inputs,
-                "outputs": outputs,
-                "api_visibility": "private",
-                "show_progress_on": self.progress_on,
+            gr.on(
+                triggers,
+                welcomed(self.of_visit(make) if known else make),
+                inputs,
+                outputs,
+                preprocess=False,
+                api_visibility="private",
+                show_progress_on=column.says,
                 **queued,
-                **options,
-            }
-            listen(triggers, **arguments) if triggers else listen(**arguments)
-        first = next(iter(self.shown_examples.values()))
-        demo.load(lambda: shown(first), None, outputs, show_progress="hidden", queue=False, api_visibility="private")
+            ).then(**mixer.keep_strengths)
+
+        def first(search: str) -> Updates:
+            names = [name for name in self.models if f"model={name}" in str(search).lstrip("?").split("&")]
+            wanted = [visit for visit in self.examples.values() if visit.model in names]
+            return welcomed(lambda: (wanted or list(self.examples.values()))[0])() | mixer.from_address(search)
+
+        search = gr.Textbox(visible=False)
+        demo.load(
+            first, search, [*outputs, *mixer.sliders, mixer.base], js="() => [location.search]",
+            preprocess=False, show_progress="hidden", queue=False, api_visibility="private",
+        )  # fmt: skip
+
+    def of_visit(self, work: Callable) -> Callable:
+        """`work(visit, ...)` as a function of the rest."""
+
+        @functools.wraps(work)
+        def of_the_rest(*args, **kwargs):
+            with self.visits.serving(_session()) as visit:
+                return work(visit, *args, **kwargs)
+
+        signature = inspect.signature(work)
+        of_the_rest.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+        return of_the_rest
 
     @staticmethod
-    def plainly(work: Callable) -> Callable:
-        """The same function, but whatever a visitor may do wrong ends in one sentence."""
+    def plainly(work: Callable, refused: Callable[[str], Updates] | None = None) -> Callable:
+        """The same function, but whatever a visitor may do wrong ends in one sentence, which `refused` shows."""
 
         @functools.wraps(work)
         def said(*args, **kwargs):
             try:
-                if args and args[0] is None:
-                    raise ValueError(GONE)
                 return work(*args, **kwargs)
-            except ValueError as error:  # PhotoError is one
-                refuse(str(error))
+            except ValueError as error:  # PhotoError and Gone are
+                return (refused or refuse)(str(error))
             except MemoryError:
-                refuse("This does not fit into the server's memory at this size.")
+                return (refused or refuse)("This does not fit into the server's memory at this size.")
 
         return said
 
 
-def _then(make: Callable[..., Visit | None], shown: Callable[[Visit], list], outputs: int) -> Callable:
-    """Make a visit and show it; None, as from a camera that is only switched on, leaves everything as it is."""
-
-    @functools.wraps(make)
-    def work(*args, **kwargs):
-        visit = make(*args, **kwargs)
-        return [gr.skip()] * outputs if visit is None else shown(visit)
-
-    return work
+def _session() -> str:
+    """The visitor whose event is served in this thread."""
+    request = LocalContext.request.get(None)
+    session = getattr(request, "session_hash", None)
+    if not session:
+        raise Gone("This call names no session; the actions for programs are listed under Use via API.")
+    return session
 
 
-def build(models: dict[str, Decomposer]) -> gr.Blocks:
+def build(models: dict[str, Decomposer], visits: Visits) -> gr.Blocks:
     """The page for some models, by name."""
-    with Gate(title="decomp", analytics_enabled=False, delete_cache=(HOUR // 6, HOUR)) as demo:
-        page = Page(models)
+    with Gate(title="decomp", analytics_enabled=False) as demo:
+        page = Page(models, visits)
         gr.HTML(HEAD)
-        with gr.Row():
-            with gr.Column(scale=2, min_width=280):
+        with gr.Row(elem_classes="whole"):
+            with gr.Column(scale=2, min_width=280, elem_classes="photo-column"):
                 photo.column(page)
-            with gr.Column(scale=7, min_width=320), gr.Tabs():
-                for title, module in {
-                    "Channels": channels,
-                    "Strengths": strengths,
-                    "Sweep": sweep,
-                    "Textures": textures,
-                    "Eyes": eyes,
-                    "Export": takeaway,
-                }.items():
-                    with gr.Tab(title, id=title) as page.tab:
+            with gr.Column(scale=7, min_width=320), gr.Tabs(overflow_behavior="wrap"):
+                for title, module in TABS.items():
+                    with gr.Tab(title, id=title):
                         module.tab(page)
         page.wire(demo)
         api.endpoints(page)
@@ -147,11 +196,13 @@ def _theme() -> gr.themes.Base:
     """The plain theme with the machine's own fonts, and with text and accent dark enough to read (WCAG AA)."""
     theme = gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", font=FONT, font_mono=MONO)
     return theme.set(
-        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_title_text_color="*neutral_700",
-        block_label_text_color="*neutral_600",
-        color_accent="*primary_600",
+        block_label_text_color="*neutral_700",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        color_accent="*primary_700",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
@@ -183,17 +234,18 @@ def launch(
     Raises:
         ValueError: a model can't be loaded. OSError: the port is taken.
     """
-    # uploads and results lie in a folder of their own, which goes with the server
-    folder = tempfile.mkdtemp(prefix="decomp-page-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = folder
     models = {Path(name).name: load(name) for name in names or bundled()}
-    app = {"middleware": guard.middleware(["127.0.0.1", "localhost", host, *(known_as or [])])}
+    visits = Visits(_folder_that_goes_with_the_server())
+    app = {"middleware": guard.middleware(["127.0.0.1", "localhost", host, *(known_as or [])], visits.full)}
     if mcp:
         from .mcp import mounted
 
         app |= mounted(models)
-    return build(models).launch(
+    demo = build(models, visits)
+    visits.built()
+    _every(SWEEP, visits.sweep)
+    here = Path(__file__).parent
+    return demo.launch(
         server_name=host,
         server_port=port,
         mcp_server=False,  # mcp.py has its own
@@ -201,10 +253,32 @@ def launch(
         ssr_mode=False,
         run_history=False,
         max_file_size=LARGEST_FILE,
-        state_session_capacity=SESSIONS,
+        state_session_capacity=MOST_VISITS,
         footer_links=["api", "settings"],
         theme=_theme(),
-        css_paths=Path(__file__).parent / "page.css",
+        css_paths=here / "page.css",
+        head=f"<script>{(here / 'page.js').read_text()}</script>",
         app_kwargs=app,
         **options,
     )
+
+
+def _folder_that_goes_with_the_server() -> Path:
+    """For uploads and results; Gradio puts its own there too. It goes at the end, also at one by SIGTERM."""
+    root = open_root()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(root)
+    if threading.current_thread() is threading.main_thread():
+        for ending in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, ending):
+                signal.signal(getattr(signal, ending), signal.default_int_handler)
+    return root
+
+
+def _every(seconds: float, work: Callable[[], None]) -> None:
+    def run():
+        pause = threading.Event()
+        while not pause.wait(seconds):
+            work()
+
+    threading.Thread(target=run, daemon=True, name="sweep").start()

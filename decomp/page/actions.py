@@ -1,11 +1,10 @@
-"""Every action of the page as a plain function of a photo, for the API (api.py) and for MCP (mcp.py). One function an action.
+"""Every action of the page as a plain function of a photo, for the API and for MCP. One function an action.
 
 Each call stands alone: it takes the photo and gives the result, and nothing is kept between two calls. A result is a
 file, a dict, or several of these.
 """
 
 import json
-import math
 from pathlib import Path
 
 from .. import presets
@@ -17,11 +16,11 @@ from . import sweep, takeaway, textures
 from .pictures import place, stored
 from .strengths import pasted
 from .uploads import Upload
+from .values import number, pairs, text, whole
 from .visit import Visit, receive, turn
 
 AUTO = "auto"
 LARGEST_SIZE = 512  # pixels, side of the decomposed square
-STRONGEST = 100  # strengths lie in [-100, 100]
 COMMON = """    model: which weights; models() lists them.
     domain: class of the photo, or auto.
     size: side of the decomposed square in pixels, or 0 for the size that the model was trained at.
@@ -63,17 +62,17 @@ class Actions:
         """Put the photo together again with each channel at the strength you give.
 
         Args:
-            strengths: LAYER=NUMBER with commas between them: 3=2, residual=0.5. A layer is a channel's number or name, residual or unexplained; 1 is the photo.
+            strengths: LAYER=NUMBER, commas between: 3=2,residual=0.5. A layer: a channel, residual, unexplained.
             base: photo (keeps what the network can't explain) or regenerated.
-            target: a class for all channels, or CHANNEL=CLASS pairs with commas between them: 4=dog,5=wild. Empty: the photo's own.
+            target: a class for all channels, or CHANNEL=CLASS, commas between: 4=dog,5=wild. Empty: its own.
             crop: give the decomposed square only, not the whole photo.
         Returns:
             the edited photo, in its own format and with its EXIF; a square as PNG
         """
-        wanted = _pairs(target, "target")
+        wanted = pairs(target, "target")
         values = {
-            layer: number(value, f"strength of {layer!r}", -STRONGEST, STRONGEST)
-            for layer, value in _pairs(strengths, "strengths").items()
+            layer: number(value, f"strength of {layer!r}", -sweep.STRONGEST, sweep.STRONGEST)
+            for layer, value in pairs(strengths, "strengths").items()
         }
         if "" in values:
             raise ValueError(
@@ -112,10 +111,13 @@ class Actions:
             all strengths side by side (PNG)
             an animation (WebP)
         """
-        first, last = number(first, "first", -STRONGEST, STRONGEST), number(last, "last", -STRONGEST, STRONGEST)
+        first, last = (
+            number(first, "first", -sweep.STRONGEST, sweep.STRONGEST),
+            number(last, "last", -sweep.STRONGEST, sweep.STRONGEST),
+        )
         steps = whole(steps, "steps", 2, sweep.MOST_STEPS)
         visit = self._visit(photo, model, domain, size, box)
-        _, _, strip, moving = sweep.swept(visit, _text(channel, "channel"), first, last, steps, base)
+        _, _, strip, moving = sweep.swept(visit, text(channel, "channel"), first, last, steps, base)
         return strip, moving
 
     def separate(
@@ -127,9 +129,9 @@ class Actions:
             a: channels of the first texture, by number or name, commas between them: 1,4.
             b: channels of the second texture.
         Returns:
-            first texture, second texture, their sum (contrast raised), the photo without the first, without the second, without both (PNG)
+            first texture, second texture, their sum (contrast raised); the photo without the first, the second, both
         """
-        groups = [[name.strip() for name in _text(group, "a and b").split(",") if name.strip()] for group in (a, b)]
+        groups = [[name.strip() for name in text(group, "a and b").split(",") if name.strip()] for group in (a, b)]
         pictures = textures.separated(self._visit(photo, model, domain, size, box), *groups)
         return [stored(picture, f"{name}.png") for name, picture in pictures.items()]
 
@@ -164,7 +166,7 @@ class Actions:
         Returns:
             the file
         """
-        return takeaway.write(self._visit(photo, model, domain, size, box), _text(kind, "kind"))
+        return takeaway.write(self._visit(photo, model, domain, size, box), text(kind, "kind"))
 
     def list_models(self) -> dict:
         """The models of this page: their classes, trained size, channels with what was measured of them, and presets.
@@ -186,13 +188,13 @@ class Actions:
         return json.loads(json.dumps(known))  # channel numbers become text
 
     def _visit(self, photo: Upload, model: str, domain: str, size: int, box: str) -> Visit:
-        model = _text(model, "model") or next(iter(self.models))
+        model = text(model, "model") or next(iter(self.models))
         if model not in self.models:
             raise ValueError(f"there is no model {model!r} here; accepted: {', '.join(self.models)}")
         decomposer = self.models[model]
         lowest = 2 * decomposer.config.stride
         size = whole(size or decomposer.config.size, "size", lowest, LARGEST_SIZE)
-        sides = [part.strip() for part in _text(box, "box").split(",") if part.strip()]
+        sides = [part.strip() for part in text(box, "box").split(",") if part.strip()]
         if sides and not (len(sides) == 3 and all(part.isdecimal() and len(part) < 9 for part in sides)):
             raise ValueError(f"{box!r} is not LEFT,TOP,SIDE in pixels")
         return receive(
@@ -200,53 +202,7 @@ class Actions:
             model,
             photo.data,
             photo.name,
-            _text(domain, "domain") or AUTO,
+            text(domain, "domain") or AUTO,
             size,
             tuple(map(int, sides)) or None,
         )
-
-
-def number(value, name: str, lowest: float, highest: float) -> float:
-    """A number as a visitor may have typed it.
-
-    Raises:
-        ValueError: it is none, or outside the range.
-    """
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        result = math.nan
-    if isinstance(value, bool) or not lowest <= result <= highest:
-        given = "empty" if value in (None, "") else repr(value) if isinstance(value, (str, int, float)) else "no number"
-        raise ValueError(f"{name} is {given}; accepted: a number from {lowest:g} to {highest:g}")
-    return result
-
-
-def whole(value, name: str, lowest: int, highest: int) -> int:
-    """The same for a whole number."""
-    result = number(value, name, lowest, highest)
-    if result != int(result):
-        raise ValueError(f"{name} is {value!r}; accepted: a whole number from {lowest} to {highest}")
-    return int(result)
-
-
-def _text(value, name: str) -> str:
-    if value is not None and not isinstance(value, (str, int)):
-        raise ValueError(f"{name} is no text")
-    return "" if value is None else str(value)
-
-
-def _pairs(value, name: str) -> dict[str, str]:
-    """KEY=VALUE with commas between them; a value alone has the key ""."""
-    pairs = {}
-    for part in _text(value, name).split(","):
-        key, _, right = part.rpartition("=")
-        if part.strip():
-            if key.strip() in pairs:
-                raise ValueError(
-                    f"{name} names {key.strip()!r} twice"
-                    if key.strip()
-                    else f"{part.strip()!r} is not KEY=VALUE; accepted in {name}: such pairs with commas between them"
-                )
-            pairs[key.strip()] = right.strip()
-    return pairs

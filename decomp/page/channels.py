@@ -5,11 +5,13 @@ import numpy as np
 
 from ..decomposition import to_bytes
 from .pictures import figure, figures
+from .values import choice
 from .visit import Visit
 
 VIEWS = [("contrast raised", "raised"), ("at their own contrast", "raw"), ("added to the picture", "added")]
-EXPLAINED = """<div class="says"><p><b>x = R + v<sub>1</sub> + … + E.</b> The photo is the sum of a smooth base R, the channels, and what the
-network leaves unexplained. Details are signed: mid-grey is zero, brighter adds, darker takes away.</p></div>"""
+EXPLAINED = """<div class="says"><p>What the photo is made of: a smooth base, the channels, and what the network
+leaves unexplained add up to it.
+In a channel mid-grey is nothing, brighter adds light, darker takes it away.</p></div>"""
 
 
 def tab(page) -> None:
@@ -17,18 +19,13 @@ def tab(page) -> None:
     view = gr.Radio(VIEWS, value="raised", label="Show channels")
     cards = gr.HTML(elem_id="cards")
 
-    view.input(
-        page.plainly(channel_cards),
-        [page.visit, view],
-        cards,
-        show_progress="hidden",
-        api_visibility="private",
-        queue=False,
-    )
-    page.after_decomposing([view, cards], lambda visit: ["raised", channel_cards(visit, "raised")])
+    page.on(view.input, channel_cards, [view], [cards], show_progress="hidden", concurrency_limit=None)
+    page.after_decomposing([view, cards], lambda visit: {view: "raised", cards: channel_cards(visit, "raised")})
 
 
 def channel_cards(visit: Visit, view: str) -> str:
+    """Every layer as a captioned picture; ValueError for an unknown view."""
+    choice(view, "what is shown", (key for _, key in VIEWS))
     d = visit.own
     largest = max(c.energy for c in d.info) or 1
     cards = []

@@ -15,10 +15,12 @@ from ..decomposition import to_bytes
 from ..eyes.finder import find_eyes
 from ..eyes.segment import EyeSegmentation, resized, segment_eyes
 from .pictures import figure, figures, place, png
+from .values import size_of
 from .visit import Visit
 
 COLOURS = {"left eye": "#f59e0b", "right eye": "#22d3ee"}
-ASK = """<p class="says">Nobody drew a mask for training: the eyes are found from the channels alone, by where they are laid out as around a
+ASK = """<p class="says">Nobody drew a mask for training: the eyes are found from the channels alone, by where they
+are laid out as around a
 cat's eyes and by Chan-Vese. For the face of a cat, seen from the front.</p>"""
 
 
@@ -33,25 +35,26 @@ def tab(page) -> None:
         with gr.Column(scale=2, min_width=240):
             steps = gr.HTML(elem_id="eye-steps")
 
-    def look(visit: Visit):
+    def look(visit: Visit) -> dict:
         try:
             eyes = found_in(page.models[visit.model], visit)
         except ValueError as error:  # weights that were never calibrated
-            return f'<p class="says">{html.escape(str(error))}</p>', gr.update(visible=False), None, None, ""
-        path = str(written(visit, eyes)) if eyes.found else None
-        return (
-            sentence(eyes),
-            gr.update(visible=True),
-            annotated(visit, eyes),
-            gr.update(value=path, visible=eyes.found),
-            seen(visit, eyes),
-        )
+            return {says: f'<p class="says">{html.escape(str(error))}</p>', shown: gr.update(visible=False)}
+        path = written(visit, eyes) if eyes.found else None
+        return {
+            says: sentence(eyes),
+            shown: gr.update(visible=True),
+            marked: annotated(visit, eyes),
+            download: gr.update(
+                value=str(path) if path else None,
+                visible=eyes.found,
+                label=f"Download the masks (.zip, {size_of(path)})" if path else "Download the masks",
+            ),
+            steps: seen(visit, eyes),
+        }
 
-    outputs = [says, shown, marked, download, steps]
-    find.click(
-        page.plainly(look), page.visit, outputs, show_progress_on=find, concurrency_id="eyes", api_visibility="private"
-    )
-    page.after_decomposing([says, shown], lambda visit: ["", gr.update(visible=False)])
+    page.on(find.click, look, [], [says, shown, marked, download, steps], show_progress_on=find, concurrency_id="eyes")
+    page.after_decomposing([says, shown], lambda visit: {says: "", shown: gr.update(visible=False)})
 
 
 def found_in(model: Decomposer, visit: Visit) -> EyeSegmentation:
@@ -73,7 +76,8 @@ def annotated(visit: Visit, eyes: EyeSegmentation) -> tuple[np.ndarray, list]:
 def sentence(eyes: EyeSegmentation) -> str:
     """What was found, in words and numbers."""
     if not eyes.found:
-        return f'<p class="says"><b>No pair of eyes.</b> {html.escape(eyes.reason)} (confidence {eyes.confidence:.0%}).</p>'
+        reason = html.escape(eyes.reason)
+        return f'<p class="says"><b>No pair of eyes.</b> {reason} (confidence {eyes.confidence:.0%}).</p>'
     rows = "<br>".join(
         f"{name.capitalize()}: centre ({e.x:.0f}, {e.y:.0f}), {e.axes[0]:.0f} x {e.axes[1]:.0f} pixels of the photo"
         for name, e in zip(COLOURS, eyes.photo_eyes())

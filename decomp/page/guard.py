@@ -1,8 +1,10 @@
 """What every request passes before Gradio sees it, and what every answer carries."""
 
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -46,16 +48,19 @@ HEADERS = {
 }
 
 
-def middleware(hosts: list[str]) -> list[Middleware]:
-    """For the names under which the page may be reached; a page of another site that points its own name here is refused."""
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False), Middleware(Guard)]
+def middleware(hosts: list[str], full: Callable[[], bool]) -> list[Middleware]:
+    """For the names under which the page may be reached: a site that points its own name to this machine is refused.
+
+    `full` says whether there is no room for another upload.
+    """
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False), Middleware(Guard, full)]
 
 
 class Guard:
     """Requests of other sites, bodies that are too large and files outside the page's folder end here."""
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    def __init__(self, app: ASGIApp, full: Callable[[], bool]):
+        self.app, self.full = app, full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +77,8 @@ class Guard:
             await send(message)
 
         refused = refusal(scope) or (file and _no_file(file[1]))
+        if not refused and scope["path"].startswith(UPLOAD) and await to_thread.run_sync(self.full):
+            refused = 507, "there is no room for another photo at the moment; please try again in some minutes"
         await (PlainTextResponse(refused[1], refused[0]) if refused else self.app)(scope, receive, guarded)
 
 

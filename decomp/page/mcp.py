@@ -24,11 +24,15 @@ from .api import documented
 from .guard import LARGEST_BODY, MCP
 from .uploads import LARGEST_FILE, Upload
 
-PHOTO = """    photo: a photo as text: the path that /gradio_api/upload gave, the URL of a file of this server, or data:image/...;base64,...
+PHOTO = """    photo: a photo as text: the path that /gradio_api/upload gave, the URL of a file of this server, or
+data:image/...;base64,...
         Accepted: JPEG, PNG, WebP, TIFF, BMP or GIF of at most 25 MB."""
-INSTRUCTIONS = """decomp takes a photo of a face (cat, dog, wild animal, person) apart into channels and puts it together with other strengths.
-Upload a photo with: curl -F files=@cat.jpg SERVER/gradio_api/upload. The answer holds the path that the tools take as `photo`; the URL of any
-result of another tool is taken too. No other address is ever fetched. list_models names the models, their channels and presets."""
+INSTRUCTIONS = """decomp takes a photo of a face (cat, dog, wild animal, person) apart into channels and puts it
+together with other strengths.
+Upload a photo with: curl -F files=@cat.jpg SERVER/gradio_api/upload. The answer holds the path that the tools take as
+`photo`; the URL of any
+result of another tool is taken too. No other address is ever fetched. list_models names the models, their channels
+and presets."""
 LARGEST_IMAGE = 4 * 2**20  # bytes; a larger picture comes back as its URL alone
 PICTURES = (".png", ".jpg", ".webp")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import gradio as gr
 
 from . import uploads
-from .pictures import outlined
+from .pictures import outlined, place, refusal
+from .values import choice, number
 from .visit import Visit, box_in_percent, centred_box, receive
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -16,125 +17,151 @@ FOUND = {
     "centre": "not searched for or not found, so the centre",
     "given": "where you put it",
 }
+SQUARE = {
+    "Centre across, % of the width": 0,
+    "Centre down, % of the height": 0,
+    "Side, % of the short side": 5,
+}  # lowest
 
 
-def column(page) -> list:
-    """Build it; returns the triggers of a decomposition, which are wired when all tabs stand."""
-    photo = gr.Image(
-        label="Your photo",
-        sources=["upload", "webcam", "clipboard"],
-        height=190,
-        format="png",
-        elem_id="photo",
-        buttons=[],
-        placeholder="Drop a photo of a face here\n- or -\nClick to choose one",
-    )
-    with gr.Row(elem_classes="examples"):
-        examples = {
-            p.stem: gr.Button(p.stem.capitalize(), size="sm", icon=str(p), min_width=100) for p in page.examples
-        }
-    scene = gr.Image(
-        label="The photo and the square of the face",
-        alt_text="The photo, with everything outside the square of the face dimmed",
-        show_label=False,
-        format="png",
-        interactive=False,
-        elem_id="scene",
-        buttons=[],
-    )
-    page.progress_on = says = gr.HTML(elem_id="says")
-    model = gr.Radio(
-        [(f"{name}: {', '.join(m.config.domains)}", name) for name, m in page.models.items()],
-        value=next(iter(page.models)),
-        label="Model",
-    )
-    with gr.Accordion("Class, size, square", open=False):
-        domain = gr.Dropdown([AUTO], value=AUTO, label="Class of the photo", filterable=False)
-        size = gr.Radio([], label="Pixels of the decomposed square")
-        across = gr.Slider(0, 100, 50, step=0.5, label="Centre across, % of the width", buttons=[])
-        down = gr.Slider(0, 100, 50, step=0.5, label="Centre down, % of the height", buttons=[])
-        part = gr.Slider(5, 100, 100, step=0.5, label="Side, % of the short side", buttons=[])
-        with gr.Row():
-            use = gr.Button("Use this square", size="sm", min_width=120)
-            find = gr.Button("Find the face again", size="sm", min_width=120)
-    square = [across, down, part]
+def column(page) -> None:
+    """Build it and say what its parts do."""
+    page.photo_column = Column(page)
 
-    def sizes(name: str) -> list[int]:
-        trained = page.models[name].config.size
-        return sorted({trained, 128, 256})
 
-    def upload(name: str, size: int, value: dict | None, progress=gr.Progress()):
-        if value is None:
+class Column:
+    """The parts of the column; one method an action."""
+
+    def __init__(self, page):
+        self.page = page
+        self._build()
+        keep = [self.model, self.domain, self.size]
+        page.decomposing(self.photo.input, self.upload, [self.model, self.size, self.photo], known=False)
+        for stem, button in self.buttons.items():
+            page.decomposing(button.click, lambda stem=stem: page.examples[stem], [], known=False, run=False)
+        page.decomposing(self.model.input, self.change_model, [self.model])
+        page.decomposing([self.domain.input, self.size.input], self.change_options, keep)
+        page.decomposing(self.find.click, self.again, keep)
+        page.decomposing([self.use.click, *(s.release for s in self.square)], self.move_square, [*keep, *self.square])
+        page.decomposing(self.scene.select, self.click, [*keep, self.square[2]])
+        page.on(
+            [s.input for s in self.square],
+            self.draw,
+            self.square,
+            [self.scene],
+            show_progress="hidden",
+            trigger_mode="always_last",
+            concurrency_limit=None,
+        )
+        outputs = [self.photo, self.scene, self.says, self.model, self.domain, self.size, *self.square]
+        page.after_decomposing(outputs, self.refresh)
+
+    def _build(self) -> None:
+        page = self.page
+        self.photo = gr.Image(
+            label="Your photo",
+            sources=["upload", "webcam", "clipboard"],
+            height=190,
+            format="png",
+            elem_id="photo",
+            buttons=[],
+            placeholder="Drop a photo of a face here\n- or -\nClick to choose one",
+        )
+        with gr.Row(elem_classes="examples"):
+            self.buttons = {
+                stem: gr.Button(stem.capitalize(), size="sm", icon=str(EXAMPLES / f"{stem}.png"), min_width=100)
+                for stem in page.examples
+            }
+        self.scene = gr.Image(
+            label="The photo and the square of the face",
+            alt_text="The photo, with everything outside the square of the face dimmed",
+            show_label=False,
+            format="png",
+            interactive=False,
+            elem_id="scene",
+            buttons=[],
+        )
+        self.says = gr.HTML(elem_id="says")
+        self.model = gr.Radio(
+            [(f"{name}: {', '.join(m.config.domains)}", name) for name, m in page.models.items()],
+            value=next(iter(page.models)),
+            label="Model",
+            elem_id="model",
+        )
+        with gr.Accordion("Class, size, square", open=False):
+            self.domain = gr.Dropdown([AUTO], value=AUTO, label="Class of the photo", filterable=False)
+            self.size = gr.Radio([], label="Pixels of the decomposed square")
+            self.square = [
+                gr.Slider(lowest, 100, 50, step=0.5, label=label, buttons=[]) for label, lowest in SQUARE.items()
+            ]
+            with gr.Row():
+                self.use = gr.Button("Use this square", size="sm", min_width=120)
+                self.find = gr.Button("Find the face again", size="sm", min_width=120)
+
+    def upload(self, name: str, size: int, photo: dict | None, progress=gr.Progress()) -> Visit | None:  # noqa: B008
+        if photo is None:
             return None
         progress(0, desc="Finding the face and running the network")
-        return fresh(name, *uploads.read(value), AUTO, size)
+        path = place("original", kept=True)
+        uploads.keep(photo, path)
+        return self._fresh(name, path, photo["orig_name"], AUTO, size)
 
-    def fresh(name: str, data: bytes, title: str, domain: str, size: int, box=None) -> Visit:
-        model = page.models[name]
-        size = size if size in sizes(name) else model.config.size
-        return page.framed(receive(model, name, data, title, domain, size, box))
+    def _fresh(self, name: str, source: Path, title: str, domain: str, size: int, box=None) -> Visit:
+        model = self.page.models[choice(name, "model", self.page.models)]
+        size = size if size in self._sizes(name) else model.config.size
+        return self.page.framed(receive(model, name, source, title, domain, size, box))
 
-    def again(visit: Visit, name: str, domain: str, size: int, box=None) -> Visit:
-        domain = domain if domain in page.models[name].config.domains else AUTO
-        return fresh(name, visit.data, visit.name, domain, size, box)
+    def again(self, visit: Visit, name: str, domain: str, size: int, box=None) -> Visit:
+        """The same photo decomposed with what the column says now; the face is found anew unless a box is given."""
+        domains = self.page.models[choice(name, "model", self.page.models)].config.domains
+        return self._fresh(name, visit.source, visit.name, domain if domain in domains else AUTO, size, box)
 
-    keep = [page.visit, model, domain, size]
-    page.decomposing(photo.input, upload, [model, size, photo], preprocess=False)
-    for stem, button in examples.items():
-        page.decomposing(button.click, lambda stem=stem: page.shown_examples[stem], [], run=False)
-    page.decomposing(model.input, lambda visit, name: again(visit, name, AUTO, 0), [page.visit, model])
-    page.decomposing(
-        gr.on,
-        lambda visit, name, domain, size: again(
-            visit, name, domain, size, visit.own.box if visit.own.box.found == "given" else None
-        ),
-        keep,
-        triggers=[domain.input, size.input],
-    )
-    page.decomposing(find.click, lambda visit, name, domain, size: again(visit, name, domain, size), keep)
-    page.decomposing(
-        gr.on,
-        lambda visit, name, domain, size, *percent: again(visit, name, domain, size, centred_box(visit, *percent)),
-        [*keep, *square],
-        triggers=[use.click, *(s.release for s in square)],
-    )
+    def change_model(self, visit: Visit, name: str) -> Visit:
+        return self.again(visit, name, AUTO, 0)
 
-    def click(visit: Visit, name: str, domain: str, size: int, part: float, at: gr.SelectData):
+    def change_options(self, visit: Visit, name: str, domain: str, size: int) -> Visit:
+        return self.again(visit, name, domain, size, visit.own.box if visit.own.box.found == "given" else None)
+
+    def move_square(self, visit: Visit, name: str, domain: str, size: int, *percent) -> Visit:
+        return self.again(visit, name, domain, size, centred_box(visit, *_percent(percent)))
+
+    def click(self, visit: Visit, name: str, domain: str, size: int, part: float, at: gr.SelectData) -> Visit:
         height, width = visit.scene.shape[:2]
-        x, y = at.index[:2]
-        return again(visit, name, domain, size, centred_box(visit, 100 * x / width, 100 * y / height, part))
+        if not isinstance(at.index, (list, tuple)) or len(at.index) < 2:
+            raise ValueError("this click names no place in the photo")
+        across = number(at.index[0], "place across", 0, width)
+        down = number(at.index[1], "place down", 0, height)
+        percent = _percent((100 * across / width, 100 * down / height, part))
+        return self.again(visit, name, domain, size, centred_box(visit, *percent))
 
-    page.decomposing(scene.select, click, [*keep, part])
-
-    def draw(visit: Visit, *percent):
-        left, top, side = (value / visit.size[0] for value in centred_box(visit, *percent))
+    def draw(self, visit: Visit, *percent):
+        left, top, side = (value / visit.size[0] for value in centred_box(visit, *_percent(percent)))
         return outlined(visit.scene, left, top, side)
 
-    gr.on(
-        [s.input for s in square],
-        page.plainly(draw),
-        [page.visit, *square],
-        scene,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        queue=False,
-        api_visibility="private",
-    )
+    def refused(self, reason: str) -> dict:
+        """The picture that could not be taken goes, the reason stays until there is a photo."""
+        return {self.photo: None, self.says: refusal(reason)}
 
-    def refresh(visit: Visit) -> list:
-        d, config = visit.own, page.models[visit.model].config
+    def refresh(self, visit: Visit) -> dict:
+        d, config = visit.own, self.page.models[visit.model].config
         left, top, side = (value / visit.size[0] for value in (d.box.left, d.box.top, d.box.side))
-        told = f" ({d.confidence[d.domain]:.0%} sure)" if d.confidence else ""
-        summary = f"Taken for: <b>{d.domain}</b>{told}<br>Face: {FOUND[d.box.found]}, {d.box.side} of {visit.size[0]} x {visit.size[1]} pixels. Click the photo to move it."
-        labels = [(f"{s}, as trained" if s == config.size else str(s), s) for s in sizes(visit.model)]
-        return [
-            None,
-            outlined(visit.scene, left, top, side),
-            f'<p class="says">{summary}</p>',
-            visit.model,
-            gr.update(choices=[AUTO, *config.domains], value=AUTO if d.confidence else d.domain),
-            gr.update(choices=labels, value=len(d.picture)),
-            *box_in_percent(visit),
-        ]
+        sure = f" ({d.confidence[d.domain]:.0%} sure)" if d.confidence else ""
+        labels = [(f"{s}, as trained" if s == config.size else str(s), s) for s in self._sizes(visit.model)]
+        width, height = visit.size
+        return {
+            self.photo: None,
+            self.scene: outlined(visit.scene, left, top, side),
+            self.says: f'<p class="says">Taken for: <b>{d.domain}</b>{sure}<br>Face: {FOUND[d.box.found]}, '
+            f"{d.box.side} of {width} x {height} pixels. Click the photo to move it.</p>",
+            self.model: visit.model,
+            self.domain: gr.update(choices=[AUTO, *config.domains], value=AUTO if d.confidence else d.domain),
+            self.size: gr.update(choices=labels, value=len(d.picture)),
+            **dict(zip(self.square, box_in_percent(visit))),
+        }
 
-    page.after_decomposing([photo, scene, says, model, domain, size, *square], refresh)
+    def _sizes(self, name: str) -> list[int]:
+        return sorted({self.page.models[name].config.size, 128, 256})
+
+
+def _percent(values) -> list[float]:
+    return [number(value, label.partition(",")[0].lower(), 0, 100) for value, label in zip(values, SQUARE)]

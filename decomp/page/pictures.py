@@ -4,10 +4,13 @@ import base64
 import html
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 from gradio.utils import get_upload_folder
+
+from .visits import KEPT, folder_in_use
 
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # a slider is waiting; level 6 takes four times as long for 10 % less
 
@@ -17,21 +20,31 @@ def png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels, FAST)[1].tobytes()
 
 
-def place(name: str) -> Path:
-    """A new path in the folder that the page may serve and that it empties; nobody can guess it."""
-    folder = Path(get_upload_folder()) / uuid.uuid4().hex
+def place(name: str, kept: bool = False) -> Path:
+    """A new path in the visitor's folder, from which the page may serve it; nobody can guess it.
+
+    What is kept goes with the visit, anything else when room is needed.
+    """
+    folder = folder_in_use.get() or Path(get_upload_folder()) / "answers"
+    folder = folder / (KEPT if kept else "") / uuid.uuid4().hex
     folder.mkdir(parents=True)
     return folder / name
 
 
-def stored(pixels: np.ndarray, name: str) -> Path:
+def stored(pixels: np.ndarray, name: str, kept: bool = False) -> Path:
     """A picture as PNG in that folder."""
-    path = place(name)
+    path = place(name, kept)
     path.write_bytes(png(pixels))
     return path
 
 
+def address(path: Path | str) -> str:
+    """Of a stored file, for the page."""
+    return f"gradio_api/file={quote(str(path))}"
+
+
 def img(pixels: np.ndarray, alt: str) -> str:
+    """Small enough to stand in the page itself."""
     data = base64.b64encode(png(pixels)).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}">'
 
@@ -39,7 +52,13 @@ def img(pixels: np.ndarray, alt: str) -> str:
 def figure(pixels: np.ndarray, title: str, note: str = "", extra: str = "", kind: str = "") -> str:
     """A captioned picture; title and note are plain text, extra is HTML."""
     caption = f"<b>{html.escape(title)}</b>" + (f"<span>{html.escape(note)}</span>" if note else "") + extra
-    return f'<figure class="{kind}">{img(pixels, title)}<figcaption>{caption}</figcaption></figure>'
+    picture = f'<img src="{address(stored(pixels, "layer.png"))}" alt="{html.escape(title, quote=True)}">'
+    return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>'
+
+
+def refusal(reason: str) -> str:
+    """Why something was not done, in plain text, to stay on the page."""
+    return f'<p class="says refused" role="alert"><b>Not done:</b> {html.escape(reason, quote=False)}</p>'
 
 
 def figures(*parts: str, kind: str = "") -> str:

@@ -1,168 +1,250 @@
 """Tab: the strength of each channel, and the class each is drawn as."""
 
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import gradio as gr
-from PIL import Image
 
 from .. import photos, presets
 from ..decomposition import Picture, to_bytes
 from ..photos import Photo
-from .pictures import img, place, stored
+from .pictures import address, img, place, refusal, stored
+from .values import choice, number, size_of
 from .visit import Visit, turn
 
 LOWEST, HIGHEST = -2.0, 4.0
 FORMATS = {"as uploaded": None, "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif"}
 OWN = "as it is"
-PREVIEW = 1280  # pixels, the longest side of the whole photo on the page
-
-# Buttons that only move sliders run in the browser. Solo keeps R and one channel, as far as it is not at 0 itself.
-MUTE = "(strength) => strength === 0 ? 1 : 0"
-SOLO = "(...all) => all.map((strength, i) => i === 0 ? strength : i === {k} ? (strength || 1) : 0)"
-RESET = "() => [null, ...Array({n}).fill(1)]"
+BASES = [("the photo", "photo"), ("the re-generated picture", "regenerated")]
+PLAIN = """<div class="says"><p>The network has put different things into different <b>channels</b>: contours, fur,
+light, colour. Each slider makes one of them stronger or weaker. 1 is the photo as it is, 0 takes the channel away,
+2 doubles it.</p></div>"""
+HOW = """<div class="says"><p><b>x = R + v<sub>1</sub> + … + v<sub>9</sub> + E.</b> The photo x is the sum of a smooth
+base R, the channels v, and what the network leaves unexplained, E. A slider multiplies its part of the sum; nothing
+else is done to the picture.</p>
+<p><b>Solo</b> shows one channel on the base alone and <b>Mute</b> takes one away; pressed again, both give back what
+was there before.</p>
+<p>The address of this page carries your settings: keep it, or send it to somebody. It carries no photo.</p></div>"""
+# One <img> for each side stays in place while only its address changes, so that nothing flickers as a slider moves.
+COMPARE = """<div class="compare"><img class="under" src="{before}" alt="The face before the edit">
+<img class="over" src="{after}" alt="The face after the edit, with the strengths of the sliders">
+<input type="range" min="0" max="100" value="50" aria-label="Before and after: where one ends and the other begins"
+oninput="document.documentElement.style.setProperty('--at', this.value + '%')"><b>Before</b><b>After</b></div>"""
 
 
 def tab(page) -> None:
-    with gr.Row():
-        with gr.Column(scale=5, min_width=300, elem_classes="result-column"):
-            result = gr.ImageSlider(
-                label="Before | after",
-                format="png",
-                interactive=False,
-                elem_classes="result",
-                buttons=["fullscreen"],
-                max_height=520,
-            )
-            base = gr.Radio(
-                [("the photo", "photo"), ("the re-generated picture", "regenerated")],
-                value="photo",
-                label="Work on",
-                info="The photo keeps what the network can't explain, so nothing is lost. Re-generated is what it draws by itself.",
-            )
-            preset = gr.Radio([], label="Presets", info="Chosen by what was measured of this model's channels.")
-        with gr.Column(scale=5, min_width=300):
-            with gr.Column(elem_classes="desk"):
-                rows = [_strip(f"channel {k}", k) for k in range(1, page.most + 1)]
-                residual, unexplained = _strip("R, the smooth base"), _strip("E, unexplained")
-            reset = gr.Button("Reset all to 1", size="sm", elem_id="reset")
-            with gr.Accordion("Turn into another class", open=False, elem_id="classes"):
-                gr.HTML(
-                    '<p class="says">Each channel can be drawn as another class: the fur of a dog, the eyes of a cat. This runs the network.</p>'
-                )
-                everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
-                with gr.Row():
-                    classes = [
-                        gr.Dropdown([OWN], value=OWN, label=f"channel {k}", filterable=False, min_width=150)
-                        for k in range(1, page.most + 1)
-                    ]
-            with gr.Accordion("Put it back into the whole photo", open=False, elem_id="back"):
-                format = gr.Dropdown(list(FORMATS), value="as uploaded", label="File format", filterable=False)
-                paste = gr.Button("Paste back", variant="primary")
-                whole = gr.Image(
-                    label="The whole photo", format="png", interactive=False, visible=False, buttons=["fullscreen"]
-                )
-                download = gr.DownloadButton("Download", visible=False, elem_id="download")
-    sliders = [residual.slider, *(row.slider for row in rows), unexplained.slider]
+    """Build it and say what its parts do."""
+    page.mixer = Mixer(page)
 
-    def strengths(visit: Visit, base: str, values: tuple) -> dict:
+
+class Mixer:
+    """The picture, its sliders and what moves them; one method an action.
+
+    Buttons that only move sliders run in the browser (page.js).
+    """
+
+    def __init__(self, page):
+        self.page = page
+        gr.HTML(PLAIN)
+        with gr.Row(elem_classes="desk-and-picture"):
+            with gr.Column(scale=5, min_width=220, elem_classes="result-column"):
+                self._build_picture()
+            with gr.Column(scale=5, min_width=220):
+                self._build_desk()
+        with gr.Accordion("How it works", open=False):
+            gr.HTML(HOW)
+        self.sliders = [self.residual.slider, *(row.slider for row in self.rows), self.unexplained.slider]
+        self.settings = [self.base, *self.sliders]
+        moved = {
+            "inputs": [self.base, *self.sliders],
+            "outputs": [self.result, self.why],
+            "show_progress": "hidden",
+            "queue": False,
+        }
+        page.on(
+            [*(slider.change for slider in self.sliders), self.base.change],
+            self.move,
+            refused=self.refused,
+            js="(...all) => decomp.moved(all)",
+            trigger_mode="always_last",
+            api_name="page_sliders",
+            api_visibility="undocumented",
+            **moved,
+        )
+        work = page.plainly(page.of_visit(self.move), self.refused)
+        self.keep_strengths = {"fn": work, "preprocess": False, "api_visibility": "private", **moved}
+        self._wire_buttons()
+        page.on(
+            [self.everything.input, *(c.input for c in self.classes)],
+            self.reclass,
+            [self.base, self.everything, *self.classes, *self.sliders],
+            [self.result, self.why],
+            concurrency_id="model",
+            concurrency_limit=1,
+            show_progress_on=self.result,
+        )
+        self.save_button(self.save, self.format, self.download)
+        page.after_decomposing(self._shown(), self.refresh)
+
+    def _build_picture(self) -> None:
+        self.result = gr.HTML(elem_classes="result")
+        self.why = gr.HTML(elem_id="why")
+        with gr.Row(elem_classes="buttons"):
+            self.undo = gr.Button("Undo", size="sm", min_width=60, elem_id="undo")
+            self.redo = gr.Button("Redo", size="sm", min_width=60, elem_id="redo")
+            self.reset = gr.Button("Reset all to 1", size="sm", min_width=100, elem_id="reset")
+        with gr.Row(elem_classes="buttons"):
+            self.save = gr.Button("Save the edited photo", variant="primary", size="sm", min_width=150, elem_id="save")
+            self.format = gr.Dropdown(
+                list(FORMATS),
+                value="as uploaded",
+                show_label=False,
+                label="File format",
+                filterable=False,
+                min_width=110,
+            )
+        self.download = gr.DownloadButton("Download", elem_id="download", elem_classes="unseen")
+
+    def _build_desk(self) -> None:
+        self.preset = gr.Radio([], label="Presets", elem_id="presets")
+        with gr.Column(elem_classes="desk"):
+            self.rows = [_Strip(f"channel {k}", k) for k in range(1, self.page.most + 1)]
+            self.residual, self.unexplained = _Strip("R, the smooth base"), _Strip("E, unexplained")
+        self.base = gr.Radio(
+            BASES,
+            value="photo",
+            label="Work on",
+            info="The photo keeps what the network can't explain, so nothing is lost. "
+            "Re-generated is what it draws by itself.",
+        )
+        with gr.Accordion("Turn into another class", open=False, elem_id="classes"):
+            gr.HTML(
+                '<p class="says">Each channel can be drawn as another class: the fur of a dog, the eyes of a cat. '
+                "This runs the network.</p>"
+            )
+            self.everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
+            with gr.Row():
+                self.classes = [
+                    gr.Dropdown([OWN], value=OWN, label=f"channel {k}", filterable=False, min_width=150)
+                    for k in range(1, self.page.most + 1)
+                ]
+
+    def _wire_buttons(self) -> None:
+        page, moved = self.page, [self.preset, *self.sliders]
+        page.on(
+            self.preset.input, self.choose, [self.preset], self.sliders, show_progress="hidden", concurrency_limit=None
+        )
+        for button, act in ((self.undo, "undo"), (self.redo, "redo"), (self.reset, "reset")):
+            button.click(None, self.sliders, moved, js=f"(...all) => decomp.{act}(all)")
+        for i, row in enumerate([self.residual, *self.rows, self.unexplained]):
+            row.mute.click(None, self.sliders, moved, js=f"(...all) => decomp.mute({i}, all)")
+            if row.solo:
+                row.solo.click(None, self.sliders, moved, js=f"(...all) => decomp.solo({i}, all)")
+        gr.on([slider.input for slider in self.sliders], None, None, self.preset, js="() => null")
+
+    def save_button(self, button: gr.Button, format: gr.Dropdown | None, download: gr.DownloadButton) -> None:
+        """Let a button make the edited photo with the current strengths and hand it over at once."""
+        inputs = [*self.settings, *([format] if format else [])]
+        click = self.page.on(button.click, self.write, inputs, [download], show_progress_on=button)
+        click.success(None, js=f"() => decomp.download('{download.elem_id}')")
+
+    def strengths(self, visit: Visit, base: str, values) -> dict:
         """From the sliders' values; those of rows that are hidden for this model are left out."""
-        r, channels, e = values[0], values[1 : 1 + len(visit.own.names)], values[-1]
-        given = {"residual": r, "unexplained": e} | dict(enumerate(channels, start=1))
+        choice(base, "what to work on", (key for _, key in BASES))
+        given = {"residual": values[0], "unexplained": values[-1]}
+        given |= {k: values[k] for k in range(1, len(visit.own.names) + 1)}
         if base == "regenerated":
             del given["unexplained"]
-        return {layer: min(max(float(value), LOWEST), HIGHEST) for layer, value in given.items() if value is not None}
+        return {
+            layer: number(
+                value, f"the strength of {layer if isinstance(layer, str) else f'channel {layer}'}", LOWEST, HIGHEST
+            )
+            for layer, value in given.items()
+        }
 
-    def pair(visit: Visit, base: str, *values) -> tuple[str, str]:
-        edited = visit.recompose(strengths(visit, base, values), base)
-        return visit.before, str(stored(visit.show(edited, base), "edited.png"))
+    def move(self, visit: Visit, base: str, *values) -> dict:
+        """What the picture shows at these strengths."""
+        edited = visit.recompose(self.strengths(visit, base, values), base)
+        return {self.result: compare(visit.before, stored(visit.show(edited, base), "edited.png")), self.why: ""}
 
-    def move(visit: Visit, base: str, *values):
-        return pair(visit, base, *values), gr.update(visible=False), gr.update(visible=False)
+    def refused(self, reason: str) -> dict:
+        """The picture stays, and below it stands why."""
+        return {self.why: refusal(reason)}
 
-    def paste_back(visit: Visit, base: str, format: str, *values):
-        path, photo = pasted(visit, visit.recompose(strengths(visit, base, values), base), FORMATS.get(format))
-        shown = Image.fromarray(photo.eight_bits)
-        shown.thumbnail((PREVIEW, PREVIEW))
-        label = f"Download {path.name} ({path.stat().st_size / 1e6:.1f} MB)"
-        return gr.update(value=shown, visible=True), gr.update(value=str(path), label=label, visible=True)
+    def write(self, visit: Visit, base: str, *rest):
+        """The edited photo as a file."""
+        n = len(self.sliders)
+        suffix = FORMATS[choice(rest[n], "the file format", FORMATS)] if len(rest) > n else None
+        path, _ = pasted(visit, visit.recompose(self.strengths(visit, base, rest[:n]), base), suffix)
+        return gr.update(value=str(path), label=f"Download {path.name} ({size_of(path)})")
 
-    def choose(visit: Visit, name: str | None):
-        values = presets.strengths(page.models[visit.model]).get(name, {})
-        channels = [values.get(k, 1.0) for k in range(1, page.most + 1)]
+    def choose(self, visit: Visit, name: str | None):
+        """What the sliders show for a preset."""
+        offered = presets.strengths(self.page.models[visit.model])
+        values = offered[choice(name, "the preset", offered)]
+        channels = [values.get(k, 1.0) for k in range(1, self.page.most + 1)]
         return [values.get("residual", 1.0), *channels, values.get("unexplained", 1.0)]
 
-    def reclass(visit: Visit, base: str, everything: str, *rest):
+    def reclass(self, visit: Visit, base: str, everything: str, *rest) -> dict:
         """Any change of a class; `everything` beats the single ones."""
-        wanted, values = rest[: page.most], rest[page.most :]
-        own = visit.own.domain
-        targets = [everything if everything != OWN else own if c == OWN else c for c in wanted[: len(visit.own.names)]]
-        visit = turn(visit, page.models[visit.model], targets)
-        return visit, pair(visit, base, *values)
+        wanted, values = rest[: self.page.most], rest[self.page.most :]
+        model, own = self.page.models[visit.model], visit.own.domain
+        accepted = [OWN, *model.config.domains]
+        choice(everything, "the class", accepted)
+        classes = [choice(c, "the class", accepted) for c in wanted[: len(visit.own.names)]]
+        targets = [everything if everything != OWN else own if c == OWN else c for c in classes]
+        visit = turn(visit, model, targets)
+        self.page.replace(visit)
+        return self.move(visit, base, *values)
 
-    gr.on(
-        [slider.change for slider in sliders] + [base.change],
-        page.plainly(move),
-        [page.visit, base, *sliders],
-        [result, whole, download],
-        show_progress="hidden",
-        trigger_mode="always_last",
-        queue=False,
-        api_name="page_sliders",
-        api_visibility="undocumented",
-    )
-    preset.input(
-        page.plainly(choose),
-        [page.visit, preset],
-        sliders,
-        show_progress="hidden",
-        queue=False,
-        api_visibility="private",
-    )
-    reset.click(None, None, [preset, *sliders], js=RESET.replace("{n}", str(len(sliders))))
-    for row in (residual, *rows, unexplained):
-        row.mute.click(None, row.slider, row.slider, js=MUTE)
-    for k, row in enumerate(rows, start=1):
-        row.solo.click(None, sliders, sliders, js=SOLO.replace("{k}", str(k)))
-    gr.on(
-        [everything.input] + [c.input for c in classes],
-        page.plainly(reclass),
-        [page.visit, base, everything, *classes, *sliders],
-        [page.visit, result],
-        concurrency_id="model",
-        concurrency_limit=1,
-        show_progress_on=result,
-        api_visibility="private",
-    )
-    paste.click(
-        page.plainly(paste_back),
-        [page.visit, base, format, *sliders],
-        [whole, download],
-        show_progress_on=paste,
-        api_visibility="private",
-    )
+    def _shown(self) -> list:
+        """What changes with a new photo."""
+        parts = [self.result, self.preset, self.everything]
+        for row, c in zip(self.rows, self.classes):
+            parts += [row.row, row.thumb, row.slider, c]
+        return [*parts, self.residual.thumb, self.unexplained.thumb]
 
-    def refresh(visit: Visit) -> list:
-        d, model = visit.own, page.models[visit.model]
+    def refresh(self, visit: Visit) -> dict:
+        """The strengths stay for the next photo; `keep_strengths` then shows them on it."""
+        d, model = visit.own, self.page.models[visit.model]
         choices = [OWN] + [c for c in model.config.domains if c != d.domain]
-        updates = [(visit.before, visit.before), "photo", gr.update(choices=list(presets.strengths(model)), value=None)]
-        for k in range(1, page.most + 1):
+        updates = {
+            self.result: compare(visit.before, visit.before),
+            self.preset: gr.update(choices=list(presets.strengths(model))),
+            self.everything: gr.update(choices=choices, value=OWN),
+            self.residual.thumb: img(to_bytes(d.residual)[::2, ::2], ""),
+            self.unexplained.thumb: img(to_bytes(d.raised("unexplained"))[::2, ::2], ""),
+        }
+        for k, (row, c) in enumerate(zip(self.rows, self.classes), start=1):
             here = k <= len(d.names)
-            info = d.info[k - 1] if here else None
-            label = f"{k} {info.name}" if here else ""
-            updates += [
-                gr.update(visible=here),
-                img(to_bytes(d.raised(k))[::2, ::2], "") if here else "",
-                gr.update(value=1, label=label),
-                gr.update(choices=choices, value=OWN, label=label, visible=here),
-            ]
-        updates += [img(to_bytes(d.residual)[::2, ::2], ""), 1, img(to_bytes(d.raised("unexplained"))[::2, ::2], ""), 1]
-        return updates + [gr.update(choices=choices, value=OWN), gr.update(visible=False), gr.update(visible=False)]
+            label = f"{k} {d.info[k - 1].name}" if here else ""
+            updates |= {
+                row.row: gr.update(visible=here),
+                row.thumb: img(to_bytes(d.raised(k))[::2, ::2], "") if here else "",
+                row.slider: gr.update(label=label),
+                c: gr.update(choices=choices, value=OWN, label=label, visible=here),
+            }
+        return updates
 
-    outputs = [result, base, preset]
-    for row, c in zip(rows, classes):
-        outputs += [row.row, row.thumb, row.slider, c]
-    outputs += [residual.thumb, residual.slider, unexplained.thumb, unexplained.slider, everything, whole, download]
-    page.after_decomposing(outputs, refresh)
+    def from_address(self, search: str) -> dict:
+        """Sliders and base as the page's address asks for; whatever it does not say, or says wrongly, stays."""
+        asked = parse_qs(str(search).lstrip("?")[:2000])
+        updates = {}
+        for part in ",".join(asked.get("strengths", [])).split(","):
+            layer, _, value = part.partition(":")
+            names = ["residual", *map(str, range(1, len(self.rows) + 1)), "unexplained"]
+            try:
+                updates[self.sliders[names.index(layer)]] = number(value, layer, LOWEST, HIGHEST)
+            except ValueError:
+                continue
+        if asked.get("base") == ["regenerated"]:
+            updates[self.base] = "regenerated"
+        return updates
+
+
+def compare(before: Path | str, after: Path | str) -> str:
+    """Two pictures on each other, and where one ends and the other begins."""
+    return COMPARE.format(before=address(before), after=address(after))
 
 
 def pasted(visit: Visit, edited: Picture, suffix: str | None) -> tuple[Path, Photo]:
@@ -179,16 +261,14 @@ def pasted(visit: Visit, edited: Picture, suffix: str | None) -> tuple[Path, Pho
     return path, photo
 
 
-class _strip:
+class _Strip:
     """One row of the mixing desk."""
 
     def __init__(self, label: str, k: int | None = None):
+        name = k or label[0]
         with gr.Row(elem_classes="strip") as self.row:
             self.thumb = gr.HTML(elem_classes="thumb")
-            self.slider = gr.Slider(
-                LOWEST, HIGHEST, 1, step=0.05, label=label, elem_id=f"strength-{k or label[0]}", buttons=[]
-            )
+            self.slider = gr.Slider(LOWEST, HIGHEST, 1, step=0.05, label=label, elem_id=f"strength-{name}", buttons=[])
             with gr.Column(elem_classes="pair"):
-                if k:
-                    self.solo = gr.Button(f"Solo {k}", size="sm", min_width=0)
-                self.mute = gr.Button(f"Mute {k or label[0]}", size="sm", min_width=0)
+                self.solo = gr.Button(f"Solo {k}", size="sm", min_width=0, elem_id=f"solo-{k}") if k else None
+                self.mute = gr.Button(f"Mute {name}", size="sm", min_width=0, elem_id=f"mute-{name}")

@@ -6,9 +6,11 @@ import numpy as np
 from .. import export
 from ..decomposition import OTHER_LAYERS
 from .pictures import figure, figures, place
+from .values import number, size_of, whole
 from .visit import Visit
 
 MOST_STEPS = 25
+STRONGEST = 100  # strengths lie in [-100, 100]
 
 
 def tab(page) -> None:
@@ -32,36 +34,38 @@ def tab(page) -> None:
             strip_file = gr.DownloadButton("Download the strip (PNG)")
             animation_file = gr.DownloadButton("Download the animation (WebP)")
 
-    def sweep(visit: Visit, layer: int | str, first: float, last: float, steps: int, base: str):
-        shown, values, strip, moving = swept(visit, layer, first, last, steps, base)
+    def sweep(visit: Visit, layer: int | str, low: float, high: float, count: int, on: str) -> dict:
+        low, high = number(low, "from", -STRONGEST, STRONGEST), number(high, "to", -STRONGEST, STRONGEST)
+        shown, values, strip, moving = swept(visit, layer, low, high, whole(count, "steps", 2, MOST_STEPS), on)
         step = max(1, len(shown[0]) // 256)
-        row = figures(*(figure(p[::step, ::step], f"{value:g}") for p, value in zip(shown, values)), kind="frames")
-        return row, gr.update(visible=True), str(moving), str(strip), str(moving)
+        return {
+            frames: figures(*(figure(p[::step, ::step], f"{v:g}") for p, v in zip(shown, values)), kind="frames"),
+            right: gr.update(visible=True),
+            animation: str(moving),
+            strip_file: gr.update(value=str(strip), label=f"Download the strip (PNG, {size_of(strip)})"),
+            animation_file: gr.update(value=str(moving), label=f"Download the animation (WebP, {size_of(moving)})"),
+        }
 
-    go.click(
-        page.plainly(sweep),
-        [page.visit, layer, first, last, steps, base],
-        [frames, right, animation, strip_file, animation_file],
-        show_progress_on=go,
-        api_visibility="private",
-    )
+    outputs = [frames, right, animation, strip_file, animation_file]
+    page.on(go.click, sweep, [layer, first, last, steps, base], outputs, show_progress_on=go)
 
-    def refresh(visit: Visit) -> list:
+    def refresh(visit: Visit) -> dict:
         names = [(f"{c.index} {c.name}", c.index) for c in visit.own.info]
-        choices = names + [("R, the smooth base", OTHER_LAYERS[0]), ("E, unexplained", OTHER_LAYERS[1])]
+        choices = [*names, ("R, the smooth base", OTHER_LAYERS[0]), ("E, unexplained", OTHER_LAYERS[1])]
         strongest = max(visit.own.info, key=lambda c: c.energy).index
-        return [gr.update(choices=choices, value=strongest), "", gr.update(visible=False)]
+        return {layer: gr.update(choices=choices, value=strongest), frames: "", right: gr.update(visible=False)}
 
     page.after_decomposing([layer, frames, right], refresh)
 
 
 def swept(visit: Visit, layer: int | str, first: float, last: float, steps: int, base: str):
-    """One layer at a row of strengths: pictures (V, V, 3) uint8, the strengths, the paths of strip.png and animation.webp.
+    """One layer at a row of strengths: pictures (V, V, 3) uint8, the strengths, the paths of strip.png and
+    animation.webp.
 
     Raises:
         ValueError: unknown layer or base, or a strength that is not finite.
     """
-    values = [round(value, 3) for value in np.linspace(first, last, min(max(int(steps), 2), MOST_STEPS)).tolist()]
+    values = [round(value, 3) for value in np.linspace(first, last, steps).tolist()]
     shown = [visit.show(visit.recompose({layer: value}, base), base) for value in values]
     strip, moving = place("strip.png"), place("animation.webp")
     pictures = np.stack(shown) / np.float32(127.5) - 1

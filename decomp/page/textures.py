@@ -8,12 +8,14 @@ import numpy as np
 from .. import presets
 from ..decomposition import to_bytes
 from .pictures import figure, figures
+from .values import choice
 from .visit import Visit
 
 
 def tab(page) -> None:
     gr.HTML(
-        '<p class="says">Sort the channels into two groups. Each group\'s sum is a texture; what belongs to neither stays in the photo.</p>'
+        '<p class="says">Sort the channels into two groups. Each group\'s sum is a texture; '
+        "what belongs to neither stays in the photo.</p>"
     )
     preset = gr.Radio([], label="Presets", info="Split by what was measured of this model's channels.")
     with gr.Row():
@@ -21,49 +23,34 @@ def tab(page) -> None:
         b = gr.CheckboxGroup([], label="Second texture", elem_id="texture-b")
     pictures = gr.HTML(elem_id="textures")
 
-    def chosen(visit: Visit, name: str):
-        return presets.textures(page.models[visit.model]).get(name, ([], []))
+    quick = {"show_progress": "hidden", "concurrency_limit": None}
+    page.on([a.input, b.input], cards, [a, b], [pictures], trigger_mode="always_last", **quick)
 
-    def choose(visit: Visit, name: str):
-        a, b = chosen(visit, name)
-        return a, b, cards(visit, a, b)
+    def choose(visit: Visit, name: str) -> dict:
+        pairs = presets.textures(page.models[visit.model])
+        first, second = pairs[choice(name, "the preset", pairs)]
+        return {a: first, b: second, pictures: cards(visit, first, second)}
 
-    gr.on(
-        [a.input, b.input],
-        page.plainly(cards),
-        [page.visit, a, b],
-        pictures,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        queue=False,
-        api_visibility="private",
-    )
-    preset.input(
-        page.plainly(choose),
-        [page.visit, preset],
-        [a, b, pictures],
-        show_progress="hidden",
-        queue=False,
-        api_visibility="private",
-    )
+    page.on(preset.input, choose, [preset], [a, b, pictures], **quick)
 
-    def refresh(visit: Visit) -> list:
+    def refresh(visit: Visit) -> dict:
         names = [(f"{c.index} {c.name}", c.index) for c in visit.own.info]
         pairs = presets.textures(page.models[visit.model])
         name = next(iter(pairs), None)
-        a, b = pairs.get(name, ([1], [2]))
-        return [
-            gr.update(choices=list(pairs), value=name),
-            gr.update(choices=names, value=a),
-            gr.update(choices=names, value=b),
-            cards(visit, a, b),
-        ]
+        first, second = pairs.get(name, ([1], [2]))
+        return {
+            preset: gr.update(choices=list(pairs), value=name),
+            a: gr.update(choices=names, value=first),
+            b: gr.update(choices=names, value=second),
+            pictures: cards(visit, first, second),
+        }
 
     page.after_decomposing([preset, a, b, pictures], refresh)
 
 
 def separated(visit: Visit, a: list[int | str], b: list[int | str]) -> dict[str, np.ndarray]:
-    """Pictures (S, S, 3) uint8 by name: the two textures and their sum with one raised contrast, the photo without each.
+    """Pictures (S, S, 3) uint8 by name: the two textures and their sum with one raised contrast, the photo without
+    each.
 
     Raises:
         ValueError: a group is empty, names no channel of the model, or shares one with the other.
@@ -83,6 +70,8 @@ def separated(visit: Visit, a: list[int | str], b: list[int | str]) -> dict[str,
 
 def cards(visit: Visit, a: list[int], b: list[int]) -> str:
     """The pictures, or what is still to be chosen: half-made choices are no error."""
+    if not isinstance(a, list) or not isinstance(b, list):
+        raise ValueError("a group of channels is no list")
     try:
         shown = separated(visit, a, b)
     except ValueError as error:

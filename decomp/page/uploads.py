@@ -1,10 +1,12 @@
 """The one gate between what a visitor sends and the file system. Every event and every action of the API passes it.
 
 A photo arrives as a dict that names a file. Gradio checks the path only where the dict says of itself that it is a file
-(`meta._type`), and would fetch a URL. So `Gate` looks at every value before Gradio does: a photo must name a regular file
+(`meta._type`), and would fetch a URL. So `Gate` looks at every value before Gradio does: a photo must name a regular
+file
 inside the upload folder, and whatever else is named, existing or not, gets one and the same answer.
 """
 
+import contextlib
 import html
 import os
 import stat
@@ -31,9 +33,11 @@ class Upload(NamedTuple):
 
 
 class Gate(gr.Blocks):
-    """A page whose events get checked values only: numbers, short text, lists of these, and photos that were uploaded."""
+    """A page whose events get checked values only: numbers, short text, lists of these, and uploaded photos."""
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        if len(inputs) != len(block_fn.inputs):
+            refuse(f"{len(inputs)} values are given; accepted: {len(block_fn.inputs)}")
         try:
             inputs = [_checked(block, value) for block, value in zip(block_fn.inputs, inputs, strict=True)]
         except ValueError as error:
@@ -53,7 +57,8 @@ def _checked(block, value):
         return None if value is None else photo(value)
     if not _plain(value):
         raise ValueError(
-            f"{getattr(block, 'label', None) or 'a value'}: is no number, no list and no text of at most {LONGEST_TEXT} characters"
+            f"{getattr(block, 'label', None) or 'a value'}: is no number, no list and no text of at most "
+            f"{LONGEST_TEXT} characters"
         )
     return value
 
@@ -62,7 +67,9 @@ def _plain(value, nested: bool = False) -> bool:
     if isinstance(value, list):
         return not nested and len(value) <= 100 and all(_plain(part, True) for part in value)
     return (
-        value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= LONGEST_TEXT)
+        value is None
+        or isinstance(value, (bool, int, float))
+        or (isinstance(value, str) and len(value) <= LONGEST_TEXT)
     )
 
 
@@ -88,16 +95,29 @@ def photo(value) -> dict:
 
 
 def read(photo: dict) -> Upload:
-    """Content and name of a photo that passed the gate; what is read is what was checked, however the path changes meanwhile.
+    """Content and name of a photo that passed the gate; what is read is what was checked, however the path changes
+    meanwhile.
 
     Raises:
         ValueError: as `photo`, if the file has gone or grown.
     """
-    with open(_opened(inside(photo["path"])), "rb") as file:
+    path = inside(photo["path"])
+    with open(_opened(path), "rb") as file:
         data = file.read(LARGEST_FILE + 1)
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the hour runs from the last use
     if len(data) > LARGEST_FILE:
         raise ValueError(f"{photo['orig_name']}: is larger than {LARGEST_FILE // 2**20} MB")
     return Upload(data, photo["orig_name"])
+
+
+def keep(photo: dict, path: Path) -> None:
+    """Give a photo that passed the gate a second name, under which it stays when the upload goes."""
+    upload = inside(photo["path"])
+    try:
+        os.link(upload, path, follow_symlinks=False)
+    except OSError:  # a file system without links
+        path.write_bytes(read(photo).data)
 
 
 def exists(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,10 +19,10 @@ SCENE = 640  # pixels, the longest side at which the whole photo is shown
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """One photo: the file as it came, and the layers of its face. About 6 MB beside the file at 256 x 256 pixels x 9."""
+    """One photo: where its file is, and the layers of its face; 12 MB at 256 x 256 pixels and nine channels."""
 
     name: str  # of the file
-    data: bytes  # the file itself; a decoded photo would be ten times as large
+    source: Path | bytes  # the file as it came, for `photos.load`; a decoded photo would be ten times as large
     model: str  # name of the model
     size: tuple[int, int]  # width and height of the upright photo
     own: Decomposition  # every channel as the photo's own class; carries no full-resolution photo
@@ -29,11 +30,12 @@ class Visit:
     view: np.ndarray  # (V, V, 3) uint8, the face as it is shown
     scene: np.ndarray  # (h, w, 3) uint8, the photo as it is shown
     before: str = ""  # path of `view` as a picture
+    shared: bool = False  # an example, which many visitors look at
 
     @property
     def photo(self) -> Photo:
         """The whole photo, decoded again."""
-        return photos.load(self.data, name=self.name)
+        return photos.load(self.source, name=self.name)
 
     def whole(self) -> Decomposition:
         """The layers together with the full-resolution photo, as exports want them."""
@@ -55,9 +57,11 @@ class Visit:
         return faces.paste(self.photo, self.own.box, self.own.picture, edited)
 
 
-def receive(model: Decomposer, model_name: str, data: bytes, name: str, domain: str, size: int, box=None) -> Visit:
+def receive(
+    model: Decomposer, model_name: str, source: Path | bytes, name: str, domain: str, size: int, box=None
+) -> Visit:
     """Decode and decompose an uploaded file; PhotoError or ValueError says in one sentence what is wrong."""
-    photo = photos.load(data, name=name)
+    photo = photos.load(source, name=name)
     d = model.decompose(photo, domain=domain, size=size, box=box)
     height, width = photo.pixels.shape[:2]
     pixels = photo.eight_bits
@@ -67,7 +71,7 @@ def receive(model: Decomposer, model_name: str, data: bytes, name: str, domain: 
     own = replace(d, photo=None)
     return Visit(
         name=name,
-        data=data,
+        source=source,
         model=model_name,
         size=(width, height),
         own=own,
@@ -80,7 +84,8 @@ def receive(model: Decomposer, model_name: str, data: bytes, name: str, domain: 
 def turn(visit: Visit, model: Decomposer, targets: Sequence[str]) -> Visit:
     """The same photo with each channel as the class asked for; the network runs once more.
 
-    Decomposition keeps E = x - f(x, target), which undoes a change of class. Here E stays that of the photo's own class,
+    Decomposition keeps E = x - f(x, target), which undoes a change of class. Here E stays that of the photo's own
+    class,
     so that the change shows on the photo and its fine detail stays: x + sum_k (v_k(target) - v_k(own)).
     """
     own = visit.own

@@ -6,7 +6,9 @@ Starts `decomp ui` on a free port and, through `gradio_client` on loopback, meas
 - a slider move at 256 x 256 pixels, as the page itself asks for it: time of the HTTP answer, with 1 and with 20 people;
 - a decompose with 1 and with 20 people at once, who wait for each other;
 - processor time of the server for each, which does not depend on what else the machine is doing;
-- memory of the server after 20 and after 200 decompositions, by one visitor and by one visitor each.
+- memory of the server after 20 and after 200 decompositions, by one visitor and by one visitor each;
+- with --crowd N, only this: N visitors who come at once, each with a photo, five slider moves and the edited photo:
+  errors, median and 95th percentile, memory and files before and after.
 """
 
 import argparse
@@ -48,7 +50,7 @@ class Visitor:
             for line in lines.iter_lines():
                 message = json.loads(line[5:]) if line.startswith("data:") else {}
                 if message.get("msg") == "process_completed":
-                    assert message["success"], message
+                    assert message["success"] and "Not done" not in line and "compare" in line, line[:500]
                     return time.perf_counter() - started
         raise RuntimeError("the queue gave no answer")
 
@@ -56,12 +58,55 @@ class Visitor:
         """One slider move; seconds until the answer that names the new picture."""
         strengths = [1.0] * 11
         strengths[1 + k % 9] = 1 + (k % 20) / 10
-        body = {"data": [None, "photo", *strengths], "fn_index": self.events["move"], "session_hash": self.session}
+        body = {"data": ["photo", *strengths], "fn_index": self.events["move"], "session_hash": self.session}
         started = time.perf_counter()
         answer = self.http.post(f"{self.url}/run/predict", json=body)
         seconds = time.perf_counter() - started
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200 and "edited.png" in answer.text, answer.text
         return seconds
+
+    def save(self) -> float:
+        """The edited photo; seconds until it is here."""
+        started = time.perf_counter()
+        answer = self.http.post(
+            f"{self.url}/run/predict",
+            json={
+                "data": ["photo", 1.0, 2.0, *[1.0] * 9, "PNG"],
+                "fn_index": self.events["save"],
+                "session_hash": self.session,
+            },
+        )
+        assert answer.status_code == 200, answer.text
+        file = self.http.get(answer.json()["data"][0]["value"]["url"])
+        assert file.status_code == 200 and file.content[:4] == b"\x89PNG"
+        return time.perf_counter() - started
+
+
+def crowd(url: str, known: dict, process: subprocess.Popen, people: int) -> dict:
+    """Everybody comes at once, works a little and leaves."""
+
+    def visit(i: int) -> dict[str, list[float]]:
+        person, taken, errors = Visitor(url, f"person {i}", known), {"decompose": [], "move": [], "save": []}, []
+        moves = [("move", lambda k=k: person.move(k)) for k in range(5)]
+        steps = [("decompose", person.decompose), *moves, ("save", person.save)]
+        for name, step in steps:
+            try:
+                taken[name].append(step())
+            except Exception as error:  # counted, whatever it is
+                errors.append(f"{name}: {error!r}"[:200])
+        person.http.close()
+        return taken | {"errors": errors}
+
+    before, started = memory(process), time.perf_counter()
+    with ThreadPoolExecutor(people) as pool:
+        visits = list(pool.map(visit, range(people)))
+    result = {"seconds": time.perf_counter() - started, "load_average": os.getloadavg()[0]}
+    for name in ("decompose", "move", "save"):
+        result[name] = times([seconds for one in visits for seconds in one[name]] or [float("nan")])
+    errors = [error for one in visits for error in one["errors"]]
+    rss = {"before": before, "all there": memory(process)}
+    time.sleep(70)  # one round of the page's own sweeping
+    return result | {"errors": len(errors), "first_errors": errors[:3], "memory_mb": rss | {"after": memory(process)}}
 
 
 def patiently(person: Visitor) -> list[float]:
@@ -94,8 +139,9 @@ def events(url: str) -> dict:
     config = json.loads(urllib.request.urlopen(f"{url}/config").read())
     dependencies = config["dependencies"]
     move = next(d["id"] for d in dependencies if d["api_name"] == "page_sliders")
-    upload = next(d["id"] for d in dependencies if len(d["inputs"]) == 3 and len(d["outputs"]) > 40 and d["queue"])
-    return {"move": move, "upload": upload}
+    upload = next(d["id"] for d in dependencies if len(d["inputs"]) == 3 and len(d["outputs"]) > 30 and d["queue"])
+    save = next(d["id"] for d in dependencies if d["api_name"] == "write")
+    return {"move": move, "upload": upload, "save": save}
 
 
 def memory(process: subprocess.Popen) -> float:
@@ -105,7 +151,7 @@ def memory(process: subprocess.Popen) -> float:
 
 
 def processor(process: subprocess.Popen) -> float:
-    """Seconds of processor time the server has used, which a busy machine does not stretch as it stretches the clock."""
+    """Seconds of processor time the server has used; a busy machine stretches them less than it stretches the clock."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -126,11 +172,17 @@ def main() -> None:
     parser.add_argument(
         "--memory-size", type=int, default=256, help="pixels of the decompositions that memory is measured over"
     )
+    parser.add_argument("--crowd", type=int, help="so many visitors at once, and nothing else")
     options = parser.parse_args()
     result = {}
     process, url, result["page_s"] = start()
     try:
         known = events(url)
+        if options.crowd:
+            Visitor(url, "first", known).decompose()  # what is loaded once is loaded
+            result[f"crowd_{options.crowd}"] = crowd(url, known, process, options.crowd)
+            print(json.dumps(result, indent=2))
+            return
         one = Visitor(url, "one", known)
         first = one.decompose()
         result |= {"first_decompose_s": first, "cold_start_to_first_decompose_s": result["page_s"] + first}

@@ -1,4 +1,4 @@
-"""Nothing on the server's disk is read for a visitor but what was uploaded: each attack over HTTP against the running page."""
+"""Nothing on the server's disk is read for a visitor but what was uploaded: each attack over HTTP."""
 
 import io
 import json
@@ -13,6 +13,7 @@ from PIL import Image
 from serving import Server
 
 pytest.importorskip("gradio")
+pytestmark = pytest.mark.slow
 META = {"meta": {"_type": "gradio.FileData"}}
 COMMON = ["animals", "auto", 0, ""]
 ACTIONS = {
@@ -39,15 +40,6 @@ def photo(cat):
     file = io.BytesIO()
     Image.fromarray(cat).save(file, "PNG")
     return file.getvalue()
-
-
-def tool(server: Server, name: str, **arguments) -> dict:
-    """An MCP tool call; its result."""
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
-    accepted = {"Accept": "application/json, text/event-stream"}
-    answer = server.http.post(f"{server.url}/gradio_api/mcp/", json=body, headers=accepted)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["result"]
 
 
 def own_event(server: Server, value) -> str:
@@ -155,8 +147,8 @@ def test_the_answer_does_not_tell_what_exists(server, private):
         file = server.http.get(f"{server.url}/gradio_api/file={path}")
         files.add((file.status_code, file.text))
         assert (
-            tool(server, "decompose", photo=str(path))["content"]
-            == tool(server, "decompose", photo="/nowhere.png")["content"]
+            server.tool("decompose", photo=str(path))["content"]
+            == server.tool("decompose", photo="/nowhere.png")["content"]
         )
     assert len(answers) == len(files) == 1
 
@@ -169,6 +161,7 @@ def test_a_link_out_of_the_folder(server, private):
     for path in (link, linked / private.name):
         assert NO_UPLOAD in server.call("decompose", [{"path": str(path)}, *COMMON])[1]
         assert server.http.get(f"{server.url}/gradio_api/file={path}").status_code == 403
+    link.unlink(), linked.unlink()
 
 
 def test_a_fifo_does_not_block_the_queue(server, photo):
@@ -179,6 +172,7 @@ def test_a_fifo_does_not_block_the_queue(server, photo):
     event, answer = server.call("decompose", [{"path": str(fifo)}, *COMMON])
     assert event == "error" and NO_UPLOAD in answer
     assert server.http.get(f"{server.url}/gradio_api/file={fifo}").status_code == 403
+    fifo.unlink()
     event, _ = server.call("decompose", [{"path": server.upload(photo)}, *COMMON])
     assert event == "complete" and time.monotonic() - started < 60
 
@@ -191,7 +185,7 @@ def test_a_sparse_file_is_not_read(server):
     before = memory(server)
     event, answer = server.call("decompose", [{"path": str(sparse)}, *COMMON])
     assert event == "error" and "is larger than 25 MB" in answer
-    assert "is larger than 25 MB" in str(tool(server, "decompose", photo=str(sparse)))
+    assert "is larger than 25 MB" in str(server.tool("decompose", photo=str(sparse)))
     assert memory(server) - before < 100
     sparse.unlink()
 
@@ -221,7 +215,7 @@ def test_no_address_is_fetched(server):
         url = f"http://127.0.0.1:{listener.server_port}/x.png"
         for value in ({"path": url, **META}, {"path": url}, {"path": "x.png", "url": url, **META}):
             assert NO_UPLOAD in server.call("decompose", [value, *COMMON])[1]
-        assert NO_UPLOAD in str(tool(server, "decompose", photo=url))
+        assert NO_UPLOAD in str(server.tool("decompose", photo=url))
         for route in (f"/gradio_api/file={url}", f"/gradio_api/proxy={url}", f"/proxy={url}", f"/file={url}"):
             assert server.http.get(server.url + route).status_code in (403, 404)
         listener.shutdown()
@@ -237,10 +231,10 @@ def test_mcp_takes_no_path_and_no_dict(server, private):
         {"photo": dictionary},
         {"photo": str(private), "strengths": dictionary},
     ):
-        result = tool(server, "recompose", **arguments)
+        result = server.tool("recompose", **arguments)
         assert result["isError"] and "image" not in {part["type"] for part in result["content"]}
     url = f"{server.url}/gradio_api/file={private}"
-    assert NO_UPLOAD in str(tool(server, "recompose", photo=url))
+    assert NO_UPLOAD in str(server.tool("recompose", photo=url))
 
 
 @pytest.mark.parametrize(
