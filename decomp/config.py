@@ -33,6 +33,8 @@ class ModelConfig:
     anchor: bool = True  # start p at heat flow, p(u) = u - G_s u + CNN(u); off: p = CNN alone
     sigma: float = 2.0  # s, the Gaussian's standard deviation in pixels
     dt: float = 1.0  # time step of the diffusion
+    codes: tuple[str, ...] = ()  # per class, which branches serve it, as "111000000"; see codes.py. () is all of them
+    gated: bool = False  # a gate closes whole branches, photo by photo; see gates.py
     face: tuple[str, ...] = ()  # per class, how its face is found: "cat", "human" or "centre"; () is all "centre"
 
     def __post_init__(self):
@@ -45,6 +47,17 @@ class ModelConfig:
         object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
         if len(self.face) != len(self.domains) or not set(self.face) <= set(FACES):
             raise ValueError(f"face is {self.face}; accepted: one of {', '.join(FACES)} for each class")
+        object.__setattr__(self, "codes", tuple(self.codes))
+        if self.codes and (
+            len(self.codes) != len(self.domains)
+            or any(len(word) != self.branches or set(word) - {"0", "1"} for word in self.codes)
+            or len({word.count("1") for word in self.codes}) > 1
+            or "1" not in self.codes[0]
+        ):
+            raise ValueError(
+                f"codes is {self.codes}; accepted: for each class a word of {self.branches} digits 0 and 1, with "
+                "equally many ones, at least one"
+            )
         if self.split not in ("learnt", "gaussian"):
             raise ValueError(f"split is {self.split!r}; accepted: 'learnt', 'gaussian'")
         for name, (low, high) in RANGES.items():

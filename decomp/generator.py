@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .config import ModelConfig
 from .diffusion import build_split, conv3x3
+from .gates import BranchGate
 
 HUB = {  # how models are shared: `save_pretrained`, `from_pretrained`, `push_to_hub`
     "library_name": "decomp",
@@ -155,6 +156,7 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         self.config = config
         self.split = build_split(config)
         self.branches = nn.ModuleList(Branch(config) for _ in range(config.branches))
+        self.gate = BranchGate(config.branches) if config.gated else None
 
     def forward(self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"] | Int[Tensor, "b m"]) -> Output:
         """Decompose and re-generate a batch.
@@ -176,5 +178,19 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         with torch.autocast(x.device.type, enabled=False):
             residual, phi = self.split(x)
         parts = zip(self.branches, phi.unbind(1), target.unbind(1))
-        channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
+        if self.gate and not self.training:  # closed branches are not computed
+            gates = self.gate(phi).bool().unbind(1)
+            channels = torch.stack([_where_open(z, *part) for z, part in zip(gates, parts)], dim=1)
+        else:
+            channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
+            if self.gate:
+                channels = channels * self.gate(phi)[:, :, None, None, None]
         return Output(residual[..., :h, :w], channels[..., :h, :w], phi[..., :h, :w])
+
+
+def _where_open(z: Bool[Tensor, "b"], branch: Branch, phi: Tensor, target: Tensor) -> Tensor:
+    """v_k, computed for the photos whose gate is open only; 0 for the others."""
+    v = torch.zeros_like(phi)
+    if z.any():
+        v[z] = branch(phi[z], target[z]).to(v.dtype)
+    return v

@@ -2,14 +2,28 @@
 
 from jaxtyping import install_import_hook
 
-TENSOR_CODE = ("classifier", "data.dataset", "diffusion", "evaluation.roles", "generator", "metrics", "runtime")
+TENSOR_CODE = (
+    "classifier",
+    "codes",
+    "data.dataset",
+    "diffusion",
+    "evaluation.roles",
+    "gates",
+    "generator",
+    "metrics",
+    "runtime",
+)
 TENSOR_CODE += tuple(f"training.{name}" for name in ("classifier", "critics.discriminator", "losses", "trainer"))
 LAB = (
     "cifar.classifier",
     "cifar.resnet",
+    "coded.method",
+    "decoupling.method",
     "distill.alexnet",
     "distill.method",
     "distill.figures",
+    "factorization.method",
+    "factorization.sprites",
     "hessian",
     "measures",
 )
@@ -22,9 +36,11 @@ import pytest
 import skimage
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from decomp.config import ModelConfig
 from decomp.decomposer import Decomposer
+from decomp.lab.cifar import images as cifar
 
 
 @pytest.fixture
@@ -70,4 +86,21 @@ def data(tmp_path_factory):
             for i in range(16):
                 top, left = rng.integers(0, 200, 2)
                 Image.fromarray(photo[top : top + 96, left : left + 96]).save(root / split / domain / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder like that of `decomp lab cifar10`: bright and dark noise, the class being the brightness."""
+    root = tmp_path_factory.mktemp("cifar")
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for split, count in (("train", 200), ("test", 2000)):
+        labels = np.arange(count) % 10
+        noise = rng.integers(0, 30, (count, 32, 32, 3)) + labels[:, None, None, None] * 22
+        tensors |= {
+            split: torch.tensor(noise, dtype=torch.uint8),
+            f"{split}_labels": torch.tensor(labels, dtype=torch.uint8),
+        }
+    save_file(tensors, root / cifar.FILE)
     return root

@@ -147,23 +147,6 @@ def test_slim_branches_are_of_the_papers_size():
 # ----------------------------------------------------------------------------------------------------------- CIFAR-10
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A folder like that of `decomp lab cifar10`: bright and dark noise, the class being the brightness."""
-    root = tmp_path_factory.mktemp("cifar")
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for split, count in (("train", 200), ("test", 2000)):
-        labels = np.arange(count) % 10
-        noise = rng.integers(0, 30, (count, 32, 32, 3)) + labels[:, None, None, None] * 22
-        tensors |= {
-            split: torch.tensor(noise, dtype=torch.uint8),
-            f"{split}_labels": torch.tensor(labels, dtype=torch.uint8),
-        }
-    save_file(tensors, root / cifar.FILE)
-    return root
-
-
 def package(path, images, rows):
     """A package as npm serves it, of few images."""
     with tarfile.open(path, "w:gz") as archive:

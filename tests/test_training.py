@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -386,3 +387,36 @@ def test_offset_sees_a_mesh():
     v[..., ::2, ::2], v[..., 1::2, 1::2] = 0.5, -0.5
     assert losses.offset(v, 1).item() == 0
     assert losses.offset(v, 2).item() == pytest.approx(6 * 0.25 * 2 / 4)
+
+
+def test_coding_brings_a_class_into_its_branches(data, tmp_path):
+    codes = ("110", "011")
+    Trainer(
+        replace(MODEL, codes=codes), config(images=160, tick=160, coding=((0, 20.0),)), data, tmp_path / "run"
+    ).run()
+    assert (
+        rows(tmp_path / "run")[-1]["coding"] < 0.03
+    )  # equal energies: (1 / 3)^4 twice and (2 / 3)^4, a third of it: 0.074
+    with pytest.raises(ValueError, match="coding needs the model setting codes"):
+        Trainer(MODEL, config(coding=((0, 1.0),)), data, tmp_path / "other")
+
+
+def test_gates_close_and_begin_from_a_run_without_them(data, tmp_path):
+    Trainer(MODEL, config(images=16), data, tmp_path / "plain").run()
+    gated = replace(MODEL, gated=True)
+    run = Trainer(
+        gated,
+        config(images=64, tick=64, lr=0.02, gates=((0, 50.0),)),
+        data,
+        tmp_path / "gated",
+        start=tmp_path / "plain" / "compact",
+    )
+    assert torch.equal(
+        run.g.branches[0].to_rgb.weight,
+        load_file(tmp_path / "plain/compact/generator.safetensors")["branches.0.to_rgb.weight"].float(),
+    )
+    run.run()
+    kept = BranchedGenerator.from_pretrained(tmp_path / "gated").eval()
+    with torch.no_grad():
+        output = run.g.eval()(torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))
+    assert kept.gate is not None and output.channels.eq(0).all()  # nothing pays for a branch as much as it costs here

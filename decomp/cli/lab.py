@@ -16,6 +16,9 @@ Cifar = Annotated[
 ]
 
 
+VERDICTS = {True: "held    ", False: "NOT held", None: "unclear "}  # None: too small to tell
+
+
 def experiment(run, *args):
     """Run one, tell its claims; a usage error where its input is not what it needs."""
     try:
@@ -24,15 +27,17 @@ def experiment(run, *args):
         usage(str(error))
     typer.echo(f"{found.title}: {found.seconds:.0f} s")
     for claim in found.claims:
-        typer.echo(f"  {'held    ' if claim.held else 'NOT held'}  {claim.text} {claim.measured} ({claim.source})")
+        typer.echo(f"  {VERDICTS[claim.held]}  {claim.text} {claim.measured} ({claim.source})")
 
 
 def drawing():
     """A usage error where figures can't be drawn."""
     try:
         import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        usage("the experiments draw with matplotlib; install it with: pip install 'decomp[lab]'")
+        import sklearn  # noqa: F401
+        import torchmetrics  # noqa: F401
+    except ModuleNotFoundError as error:
+        usage(f"the experiments need {error.name}; install it with: pip install 'decomp[lab]'")
 
 
 @lab.command()
@@ -99,6 +104,50 @@ def distill(
         experiment(distill.run_pretrained, pretrained, out / f"distill-{pretrained}", weights)
     else:
         experiment(distill.run, data, out / "distill", images, seeds)
+
+
+@lab.command()
+def coded(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "coded-cpu"):
+    """Coded ResNeXt: which branches serve which class is fixed beforehand. Stopped, it goes on at the last epoch."""
+    paper("coded", config, data, out / "coded")
+
+
+@lab.command()
+def decouple(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "decoupling-cpu"):
+    """Dynamic decoupling: a gate picks for each image which filters run. Stopped, it goes on at the last epoch."""
+    paper("decoupling", config, data, out / "decouple")
+
+
+@lab.command()
+def factorize(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "factorization-cpu"):
+    """Knowledge factorization: a teacher becomes one common and several task networks. Stopped, it goes on."""
+    paper("factorization", config, data, out / "factorize")
+
+
+@lab.command()
+def generator(
+    plain: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-plain`", exists=True)],
+    coded: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-coded`", exists=True)],
+    gated: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-gated`", exists=True)],
+    data: Annotated[Path, typer.Option(help="folder with val/CLASS/*.jpg", exists=True)],
+    out: Out = Path("lab"),
+):
+    """Coded and gated branches of the image generator beside plain ones: three runs compared, a minute."""
+    drawing()
+    from ..lab.generator import experiment as comparison
+
+    experiment(comparison.run, plain, coded, gated, data, out / "generator")
+
+
+def paper(name: str, config: str, data: Path, out: Path) -> None:
+    """Run the experiment of a paper that has its own folder."""
+    drawing()
+    import importlib
+
+    import torch
+
+    found = importlib.import_module(f"decomp.lab.{name}.experiment")
+    experiment(found.run, config, data, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @lab.command()

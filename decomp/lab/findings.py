@@ -16,12 +16,21 @@ FILE = "findings.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper, where it says so, what was measured here, and whether that agrees."""
+    """One sentence of the paper, where it says so, what was measured here, and whether that agrees.
+
+    `held` follows from the numbers by the rule; None says that this run is too small to tell.
+    """
 
     text: str
     source: str  # "figure 2"
     measured: str
-    held: bool
+    held: bool | None
+    paper: str = ""  # the paper's own number
+    rule: str = ""  # what decides
+
+    @property
+    def verdict(self) -> str:
+        return {True: "yes", False: "no", None: "too small to tell"}[self.held]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ def write(
     captions = {f"{name}.png": caption for name, (caption, _) in figures.items()}
     findings = Findings(title, command, round(seconds, 1), numbers, tuple(claims), captions)
     with atomic(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(asdict(findings), indent=2))
+        temporary.write_text(json.dumps(asdict(findings), indent=2, default=lambda number: number.item()))  # NumPy's
     return findings
 
 

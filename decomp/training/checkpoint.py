@@ -45,7 +45,8 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
     """Read the networks of a `compact/` folder; returns the images they were trained for if all of it fits, else 0.
 
     Where the number of classes or the size of the photos is another, what depends on it keeps its random start: each
-    branch's styles, the critic's logits, the critic's last blocks. Such a run is a new one that was given a start.
+    branch's styles, the critic's logits, the critic's last blocks; likewise a gate that the start did not have. Such a
+    run is a new one that was given a start.
 
     Raises:
         ValueError: a file is missing, or belongs to networks of another shape.
@@ -60,7 +61,8 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
         own = parts[name].state_dict()
         stored = {key: value.float() for key, value in load_file(file).items()}
         other = {key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key))}
-        renewed = {key for key in other if key.endswith("style.weight") or key.startswith(("head.", "blocks."))}
+        new = ("head.", "blocks.", "gate.")
+        renewed = {key for key in other if key.endswith("style.weight") or key.startswith(new)}
         fits = fits and not renewed
         kept = {key: value for key, value in stored.items() if key not in renewed}
         try:

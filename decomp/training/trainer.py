@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import metrics
+from ..codes import codewords, coding_loss
 from ..config import ModelConfig
 from ..data.dataset import Photos, Turns
 from ..generator import BranchedGenerator, Output
@@ -59,6 +60,8 @@ class TrainConfig:
     exclusive: Schedule = ((0, 0.0),)  # how many channels speak at one place
     balance: Schedule = ((0, 0.0),)  # channels with hardly any energy
     stamp: Schedule = ((0, 0.0),)  # what a channel draws into every photo
+    coding: Schedule = ((0, 0.0),)  # the energy of a class lies in the branches of its codeword: model setting `codes`
+    gates: Schedule = ((0, 0.0),)  # number of open branches: model setting `gated`
     smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
@@ -151,11 +154,15 @@ class Trainer:
         if config.batch % unit:
             raise ValueError(f"batch is {config.batch}; with these processes and parts it must be a multiple of {unit}")
 
+        for term, setting in (("coding", "codes"), ("gates", "gated")):
+            if config.uses(term) and not getattr(model, setting):
+                raise ValueError(f"the training setting {term} needs the model setting {setting}, which is not set")
+        self.code = codewords(model.codes).to(self.device) if model.codes else None
         torch.manual_seed(config.seed)
         place = lambda network: network.to(self.device, memory_format=torch.channels_last)
         self.g = place(BranchedGenerator(model))
         self.d = place(Discriminator(model.size, len(model.domains), config.critic_base, config.critic_cap))
-        self.average = deepcopy(self.g).requires_grad_(False)
+        self.average = deepcopy(self.g).requires_grad_(False).eval()
         self.opt_g, self.opt_d = (
             torch.optim.Adam(network.parameters(), lr=config.lr, betas=(0.0, 0.99), weight_decay=1e-4)
             for network in (self.g, self.d)
@@ -294,6 +301,10 @@ class Trainer:
         if self.weight("perceptual"):
             with self.low_precision():
                 terms["perceptual"] = losses.perceptual(self.feature_maps, f, x, same)
+        if self.weight("coding"):
+            terms["coding"] = coding_loss(v.square().mean(dim=(2, 3, 4)), self.code, target)
+        if self.weight("gates"):
+            terms["gates"] = self.g.gate.open_branches(output.phi)
         if self.weight("scale"):
             few = max(1, len(x) // 4)
             small = metrics.smaller(x[:few], self.factor).rot90(self.turn, (2, 3))
@@ -385,7 +396,7 @@ class Trainer:
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
         columns = [x, few.image]
         columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]
-        energy = few.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0]
+        energy = few.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0].clamp_min(1e-6)
         columns += [few.residual, *(few.channels / (4 * energy)).unbind(dim=1)]
         self.record.sample(self.images, torch.stack(columns, dim=1))
         return figures

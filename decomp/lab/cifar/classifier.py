@@ -52,14 +52,14 @@ def normalised(pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     return ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-def augmented(x: Float[Tensor, "n 3 h w"], rng: torch.Generator) -> Float[Tensor, "n 3 h w"]:
-    """Each image shifted by up to `PAD` pixels, 0 (the mean colour) outside, and mirrored half the time."""
+def augmented(x: Float[Tensor, "n 3 h w"], rng: torch.Generator, pad: int = PAD) -> Float[Tensor, "n 3 h w"]:
+    """Each image shifted by up to `pad` pixels, 0 (the mean colour) outside, and mirrored half the time."""
     n, _, h, w = x.shape
-    top, left = torch.randint(0, 2 * PAD + 1, (2, n, 1), generator=rng).to(x.device)
+    top, left = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=rng).to(x.device)
     rows, columns = top + torch.arange(h, device=x.device), left + torch.arange(w, device=x.device)
     mirror = torch.rand(n, 1, generator=rng).to(x.device) < 0.5
     columns = torch.where(mirror, columns.flip(1), columns)
-    padded = F.pad(x, (PAD,) * 4).permute(0, 2, 3, 1)
+    padded = F.pad(x, (pad,) * 4).permute(0, 2, 3, 1)
     picked = padded[torch.arange(n, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
 

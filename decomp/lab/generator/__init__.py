@@ -1,0 +1,1 @@
+"""Coded and gated branches of the image generator, which none of the papers tried."""
