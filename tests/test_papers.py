@@ -85,6 +85,7 @@ variants = ["kd", "kf"]
 PAPERS = [("coded", CODED, 11), ("decouple", DECOUPLING, 9), ("factorize", FACTORIZATION, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
 @pytest.mark.parametrize("name, config, claims", PAPERS)

@@ -389,6 +389,7 @@ def test_offset_sees_a_mesh():
     assert losses.offset(v, 2).item() == pytest.approx(6 * 0.25 * 2 / 4)
 
 
+@pytest.mark.slow
 def test_coding_brings_a_class_into_its_branches(data, tmp_path):
     codes = ("110", "011")
     Trainer(
@@ -401,6 +402,7 @@ def test_coding_brings_a_class_into_its_branches(data, tmp_path):
         Trainer(MODEL, config(coding=((0, 1.0),)), data, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_gates_close_and_begin_from_a_run_without_them(data, tmp_path):
     Trainer(MODEL, config(images=16), data, tmp_path / "plain").run()
     gated = replace(MODEL, gated=True)
