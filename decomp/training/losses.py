@@ -150,10 +150,16 @@ def bands(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n h2 w2"]:
     Light is the mean of the colours, coarse what a 9 x 9 mean keeps of it, hue what is left of the colours.
     """
     light = channels.mean(dim=2)  # (B, M, H, W)
-    coarse = F.avg_pool2d(light, 9, 1, 4, count_include_pad=False)
+    coarse = box_mean(light, 9)
     hue = (channels - light[:, :, None]).square().mean(dim=2)
     energies = torch.stack([(light - coarse).square(), coarse.square(), hue], dim=2)
-    return F.avg_pool2d(energies.flatten(1, 2), 5, 2, 2).unflatten(1, energies.shape[1:3]) + 1e-6
+    return box_mean(energies.flatten(1, 2), 5, stride=2).unflatten(1, energies.shape[1:3]) + 1e-6
+
+
+def box_mean(u: Float[Tensor, "b c h w"], side: int, stride: int = 1) -> Float[Tensor, "b c h2 w2"]:
+    """Mean over squares of `side` (odd) pixels, of what lies inside the picture: first over columns, then over rows."""
+    columns = F.avg_pool2d(u, (side, 1), (stride, 1), (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, side), (1, stride), (0, side // 2), count_include_pad=False)
 
 
 def exclusive(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:

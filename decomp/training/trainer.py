@@ -24,7 +24,7 @@ from ..codes import codewords, coding_loss
 from ..config import ModelConfig
 from ..data.dataset import Photos, Turns
 from ..generator import BranchedGenerator, Output
-from ..pretrained import feature_maps
+from ..pretrained import Unavailable, feature_maps
 from . import checkpoint, losses
 from .critics.discriminator import Discriminator, of_class
 from .distributed import Processes
@@ -131,7 +131,8 @@ class Trainer:
         folder: of this run; made if it is missing.
         start: a `compact/` folder to begin from instead of random weights.
     Raises:
-        ValueError: no photos, a batch that can't be divided, a checkpoint of another model.
+        ValueError: no photos, a batch that can't be divided, a checkpoint of another model, a term whose network is not
+            installed.
     """
 
     def __init__(
@@ -181,7 +182,12 @@ class Trainer:
         if config.compile:
             self.run_g, self.run_d = torch.compile(self.run_g), torch.compile(self.run_d)
 
-        self.feature_maps = feature_maps(self.device) if config.uses("perceptual") else None
+        self.feature_maps = None
+        if config.uses("perceptual"):
+            try:
+                self.feature_maps = feature_maps(self.device)
+            except Unavailable as error:
+                raise ValueError(f"the term perceptual cannot be had: {error}") from error
         margin = SHIFT - 1 if self.twins else 0
         self.photos = Photos(data, "train", model.domains, model.size, config.seed, config.memory, margin=margin)
         self.held_out = Photos(data, "val", model.domains, model.size, limit=16)
