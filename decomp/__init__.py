@@ -8,6 +8,7 @@ from importlib import import_module, metadata
 # torch is only imported when one of these is first used
 _HOMES = {
     "load": "decomposer",
+    "choose": "choice",
     "Decomposer": "decomposer",
     "Decomposition": "decomposition",
     "ModelConfig": "config",

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .config import LONGEST_NAME
 from .files import atomic
 
 FILE = "channels.json"
@@ -61,4 +62,6 @@ class ChannelFacts:
             raise ValueError(f"roles are named {names}; {branches} different names are needed, one for each branch")
         if any(not isinstance(name, str) or name.isdecimal() for name in names):
             raise ValueError(f"roles are named {names}; a name is text and not a number")
+        if any(len(name) > LONGEST_NAME or not name.isprintable() for name in names):
+            raise ValueError(f"a role's name is longer than {LONGEST_NAME} characters, or not printable")
         return names

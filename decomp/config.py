@@ -15,6 +15,8 @@ RANGES = {
     "sigma": (0.1, 100.0),
     "dt": (0.001, 100.0),
 }
+MOST_DOMAINS, LONGEST_NAME = 1000, 80  # classes; characters of a class's or a channel's name
+LARGEST_MAP = 2**28  # numbers in one layer's output of one branch at the trained size: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ModelConfig:
         object.__setattr__(self, "domains", tuple(self.domains))
         if not self.domains or not all(isinstance(d, str) and d for d in self.domains):
             raise ValueError(f"domains is {self.domains}; at least one class name is needed")
+        if len(self.domains) > MOST_DOMAINS or any(len(d) > LONGEST_NAME for d in self.domains):
+            raise ValueError(f"accepted: at most {MOST_DOMAINS} domains, named in at most {LONGEST_NAME} characters")
         object.__setattr__(self, "face", tuple(self.face) or ("centre",) * len(self.domains))
         if len(self.face) != len(self.domains) or not set(self.face) <= set(FACES):
             raise ValueError(f"face is {self.face}; accepted: one of {', '.join(FACES)} for each class")
@@ -67,6 +71,12 @@ class ModelConfig:
                 raise ValueError(
                     f"{name} is {value!r}; accepted: {'a whole number' if whole else 'a number'} {low} to {high}"
                 )
+
+        if (largest := self.base * (self.size // self.patch) ** 2) > LARGEST_MAP:
+            raise ValueError(
+                f"base {self.base} at size {self.size} makes maps of {largest / 1e6:.0f} million numbers; "
+                f"accepted: at most {LARGEST_MAP / 1e6:.0f} million"
+            )
 
     @property
     def stride(self) -> int:

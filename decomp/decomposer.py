@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,14 +15,18 @@ from torch import nn
 
 from . import photos
 from .channels import FILE, ChannelFacts
-from .classifier import DomainClassifier
+from .classifier import CERTAIN, DomainClassifier, Recognition
+from .classifier import FILE as CLASSES
 from .config import ModelConfig
 from .decomposition import Decomposition, channel_index
-from .faces import Box, crop, find_face, given_box
-from .generator import HUB, BranchedGenerator
+from .faces import SMALLEST, Box, crop, find_face, given_box
+from .generator import HUB, Branch, BranchedGenerator
 from .photos import Photo
 from .runtime import Runtime, TorchRuntime
 from .weights import WEIGHTS, bundled
+
+MAX_PARAMETERS = 400_000_000  # nine full StarGAN-v2 generators have 305 million
+MARGIN = 0.3  # by which the centre square must look more like the class than the detector's box
 
 
 def load(name: str | Path = "animals") -> "Decomposer":
@@ -43,7 +48,7 @@ def load(name: str | Path = "animals") -> "Decomposer":
     )
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def cached(name: str) -> "Decomposer":
     """`load`, once a process."""
     return load(name)
@@ -58,6 +63,15 @@ def _read(source: Path | str) -> "Decomposer":
         raise ValueError(f"{source} could not be loaded as a decomp model: {reason}") from error
 
 
+def _check_size(config: ModelConfig) -> None:
+    """Raise ValueError before memory is taken for a model of more than 400 million numbers."""
+    with torch.device("meta"):
+        parameters = config.branches * sum(p.numel() for p in Branch(config).parameters())
+    if parameters > MAX_PARAMETERS:
+        accepted = f"accepted: {MAX_PARAMETERS / 1e6:.0f} million"
+        raise ValueError(f"its {parameters / 1e6:.0f} million parameters are too many; {accepted}")
+
+
 class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
     """A branched generator and the classifier behind `domain="auto"`.
 
@@ -70,6 +84,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        _check_size(config)
         self.config = config
         self.generator = BranchedGenerator(config)
         self.runtime: Runtime = TorchRuntime(self.generator)
@@ -86,9 +101,12 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
             keys = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             hub = {key: options[key] for key in keys if key in options}
             folder = Path(hf_hub_download(model_id, "config.json", **hub)).parent
-            with contextlib.suppress(EntryNotFoundError):  # a model saved before 2026-11-21
-                hf_hub_download(model_id, FILE, **hub)
+            for name in (FILE, CLASSES):
+                with contextlib.suppress(EntryNotFoundError):  # not measured, or a model saved before 2026-11-21
+                    hf_hub_download(model_id, name, **hub)
+        ModelConfig.from_dict(json.loads((folder / "config.json").read_text()))  # the hub client drops unknown settings
         model.facts = ChannelFacts.read(folder)
+        model.classifier.recognition = Recognition.read(folder, len(model.config.domains))
         _ = model.names  # checked before anything is decomposed
         return model
 
@@ -96,6 +114,8 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         """Called by `save_pretrained`."""
         super()._save_pretrained(save_directory)
         self.facts.write(save_directory)
+        if self.classifier.recognition:
+            self.classifier.recognition.write(save_directory)
 
     @classmethod
     def _load_as_pickle(cls, *args):
@@ -134,12 +154,52 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         return {kind: find_face(photo, kind) for kind in dict.fromkeys(self.config.face)}
 
     @torch.inference_mode()
-    def classify(self, photo: Photo, boxes: Sequence[Box] | None = None) -> dict[str, float]:
-        """Probability of each class, the mean over boxes (default: `find_faces`) and over their mirror images."""
-        crops = np.stack([crop(photo, box, self.config.size) for box in boxes or self.find_faces(photo).values()])
+    def probabilities(self, photo: Photo, boxes: Sequence[Box]) -> np.ndarray:
+        """Of each class and, last, of none, in each box: (boxes, classes + 1), the mean with the mirror image's."""
+        crops = np.stack([crop(photo, box, self.config.size) for box in boxes])
         crops = np.concatenate([crops, crops[:, :, ::-1]])
-        logits = self.classifier(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
-        return dict(zip(self.config.domains, logits.softmax(dim=1).mean(dim=0).tolist()))
+        outcomes = self.classifier.probabilities(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
+        return outcomes.reshape(2, len(boxes), -1).mean(dim=0).cpu().numpy()
+
+    def classify(self, photo: Photo, boxes: Sequence[Box] | None = None) -> dict[str, float]:
+        """Probability of each class in the box that looks most like one; default: `find_faces`. The rest: of none."""
+        outcomes = self.probabilities(photo, boxes or list(self.find_faces(photo).values()))
+        return self._confidence(outcomes[outcomes[:, :-1].sum(axis=1).argmax()])
+
+    def _confidence(self, outcomes: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.config.domains, outcomes[:-1].tolist()))
+
+    def spoken(self, domain: str) -> str:
+        """The word for a class: its name, but of people only "person". Their class only steers the generator."""
+        return "person" if self.config.face[self.domain_index(domain)] == "human" else domain
+
+    def guess(self, confidence: Mapping[str, float]) -> tuple[str, float]:
+        """The likeliest word for a photo and its probability."""
+        words: dict[str, float] = {}
+        for domain, probability in confidence.items():
+            words[self.spoken(domain)] = words.get(self.spoken(domain), 0) + probability
+        return max(words.items(), key=lambda word: word[1])
+
+    def stated(self, confidence: Mapping[str, float]) -> str | None:
+        """What may be said of a photo with these calibrated probabilities: the likeliest word, if it has 80 %."""
+        word, probability = self.guess(confidence)
+        return word if probability >= CERTAIN else None
+
+    def find_box(self, photo: Photo, domain: str, found: Mapping[str, Box] | None = None) -> Box:
+        """Where the face of this class is. A detector's box that cuts the face is not taken.
+
+        It is compared with the centre square by the classifier, which learnt that a piece of a face is none.
+
+        Args:
+            found: what `find_faces` gave, if that was asked before.
+        """
+        found, kind = found or {}, self.config.face[self.domain_index(domain)]
+        box = found.get(kind) or find_face(photo, kind)
+        if box.found == "centre" or self.classifier.recognition is None:
+            return box
+        centre = found.get("centre") or find_face(photo, "centre")
+        in_box, in_centre = self.probabilities(photo, [box, centre])[:, self.domain_index(domain)]
+        return centre if in_centre > in_box + MARGIN else box
 
     @torch.inference_mode()
     def decompose(
@@ -155,27 +215,34 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
 
         Args:
             image: whatever `photos.load` accepts: a path, bytes, a PIL image, an array, or a `Photo`.
-            domain: class of the photo, or "auto".
+            domain: class of the photo, or "auto": the likeliest one then steers the generator, and
+                `Decomposition.stated` is the class only if it is sure.
             target: class to turn it into: one name, M names, or a mapping from channel to name; None keeps it.
             size: side of the decomposed square in pixels; default: the size the model was trained at.
             box: where the face is, a `Box` or (left, top, side); default: found, else the centre square.
             keep_phi: also keep what each branch was fed.
         Raises:
-            PhotoError: not a photo. ValueError: unknown class or channel, size too small, box outside the photo.
+            PhotoError: not a photo, or smaller than 16 x 16.
+            ValueError: unknown class or channel, size too small, box outside the photo.
         """
         photo = image if isinstance(image, Photo) else photos.load(image)
+        height, width = photo.pixels.shape[:2]
+        if min(height, width) < SMALLEST:
+            accepted = f"accepted: at least {SMALLEST} x {SMALLEST}"
+            raise photos.PhotoError(f"{photo.name}: has {width} x {height} pixels, which is too few; {accepted}")
         if box is not None:
             box = given_box(photo, *((box.left, box.top, box.side) if isinstance(box, Box) else box))
         if size is not None and size < 2 * self.config.stride:
             raise ValueError(f"size is {size}; at least {2 * self.config.stride} pixels are needed")
-        confidence = None
+        confidence: dict[str, float] | None = None
+        found: dict[str, Box] | None = None
         if domain == "auto":
-            found = {} if box else self.find_faces(photo)
+            found = None if box else self.find_faces(photo)
             confidence = self.classify(photo, [box] if box else list(found.values()))
             domain = max(confidence, key=confidence.get)
-            box = box or found[self.config.face[self.domain_index(domain)]]
+        stated = domain if confidence is None else self.stated(confidence)
         targets = self.target_indices(target, domain)
-        box = box or find_face(photo, self.config.face[self.domain_index(domain)])
+        box = box or self.find_box(photo, domain, found)
         picture = crop(photo, box, self.config.size if size is None else size)  # (H, W, 3)
         x = torch.from_numpy(picture).permute(2, 0, 1)
         output = self.runtime(x[None], torch.tensor([targets]))
@@ -188,6 +255,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
             domain=domain,
             targets=tuple(self.config.domains[i] for i in targets),
             confidence=confidence,
+            stated=stated,
             phi=as_pictures(output.phi) if keep_phi else None,
             photo=photo,
             box=box,

@@ -88,7 +88,8 @@ class Decomposition:
     names: tuple[str, ...]  # role of each channel
     domain: str  # class of the photo
     targets: tuple[str, ...]  # class each branch was asked for
-    confidence: dict[str, float] | None = None  # probability of each class where domain was "auto"
+    confidence: dict[str, float] | None = None  # probability of each class where domain was "auto"; the rest: of none
+    stated: str | None = None  # what may be said of the photo: a given class, one that is sure, "person", or nothing
     phi: np.ndarray | None = None  # what each branch was fed, (M, H, W, 3), on request
     photo: Photo | None = None  # the whole photo ...
     box: Box | None = None  # ... and where in it `picture` lies
@@ -97,7 +98,7 @@ class Decomposition:
     def __repr__(self) -> str:
         h, w, _ = self.picture.shape
         return (
-            f"<Decomposition of a {self.domain}, {w} x {h} pixels: "
+            f"<Decomposition of a {self.stated or 'photo'}, {w} x {h} pixels: "
             + "; ".join(f"{c.index} {c.name} {c.energy:.3f}" for c in self.info)
             + ">"
         )
@@ -130,17 +131,24 @@ class Decomposition:
         key = layer_key(self.names, name)
         return getattr(self, key) if key in OTHER_LAYERS else self.channels[key]
 
-    def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base = "photo") -> Picture:
+    @property
+    def turned(self) -> bool:
+        """Whether a branch was asked for another class than the photo's own."""
+        return any(target != self.domain for target in self.targets)
+
+    def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base | None = None) -> Picture:
         """The picture with each layer at its strength: base + sum_j (strength_j - 1) layer_j.
 
         Args:
             strengths: either M numbers, one per channel, or a mapping from channel (number 1 .. M or name), "residual"
                 or "unexplained" to a number. What is not named stays at 1.
             base: "photo" keeps the unexplained rest E, so that all strengths at 1 give the photo itself, bit for bit;
-                "regenerated" leaves E out, as in the paper's figures.
+                "regenerated" leaves E out, as in the paper's figures. None is "photo", but "regenerated" where another
+                class was asked for: there E undoes the change, so that "photo" would be the photo again.
         Raises:
             ValueError: unknown layer, wrong number of strengths, or a strength that is not finite.
         """
+        base = base or ("regenerated" if self.turned else "photo")
         if base not in ("photo", "regenerated"):
             raise ValueError(f"base is {base!r}; accepted: 'photo', 'regenerated'")
         if not isinstance(strengths, Mapping):
@@ -162,7 +170,7 @@ class Decomposition:
                 result += np.float32(strength - 1) * self.layer(name)
         return result
 
-    def sweep(self, channel: int | str, values: Sequence[float], base: Base = "photo") -> np.ndarray:
+    def sweep(self, channel: int | str, values: Sequence[float], base: Base | None = None) -> np.ndarray:
         """One layer at a row of strengths (figures 13 and 14): (len(values), H, W, 3)."""
         return np.stack([self.recompose({channel: value}, base) for value in values])
 

@@ -13,7 +13,7 @@ from .decomposition import Decomposition, Picture, to_bytes
 from .photos import PhotoError
 
 TILE, CAPTION, GAP = 176, 30, 6  # pixels
-LARGEST_NPZ = 2**30  # bytes, unpacked
+LARGEST_NPZ, MOST_MEMBERS = 2**30, 32  # bytes, unpacked; arrays
 
 
 def contact_sheet(d: Decomposition) -> Image.Image:
@@ -90,7 +90,10 @@ def read_npz(path: Path) -> Decomposition:
     wrong = f"{Path(path).name}: not a decomposition; accepted: layers.npz as decomp writes it"
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST_NPZ:
+            members = archive.infolist()
+            if len(members) > MOST_MEMBERS:
+                raise PhotoError(f"{Path(path).name}: holds {len(members)} arrays; {wrong.partition('; ')[2]}")
+            if sum(member.file_size for member in members) > LARGEST_NPZ:
                 raise PhotoError(f"{Path(path).name}: unpacks to more than 1 GiB; {wrong.partition('; ')[2]}")
         with np.load(path, allow_pickle=False) as file:
             a = {name: file[name] for name in file.files}
@@ -129,8 +132,7 @@ def write_tiff(d: Decomposition, path: Path) -> None:
 def describe(d: Decomposition) -> dict:
     """What `decomposition.json` holds."""
     return {
-        "domain": d.domain,
-        "confidence": d.confidence,
+        "domain": d.stated,
         "targets": d.targets,
         "box": vars(d.box) if d.box else None,
         "channels": [c._asdict() for c in d.info],

@@ -2,8 +2,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,25 @@ def test_tree_is_mirrored_and_reported(folder, tmp_path):
     assert all(row["note"] == "copied" for row in report["photos"] if row["status"] == "done")
 
 
-def test_skip_existing_leaves_results_alone(folder, tmp_path):
+def test_a_picture_that_is_there_is_never_replaced_unasked(folder, tmp_path):
     (tmp_path / "cat.png").write_text("mine")
     batch.run(folder, tmp_path, copy, folder=None, skip_existing=True)
     assert (tmp_path / "cat.png").read_text() == "mine"
+    (tmp_path / "cat.jpg").unlink()
     batch.run(folder, tmp_path, copy, folder=None, skip_existing=False)
+    assert (tmp_path / "cat.png").read_text() == "mine" and (tmp_path / "cat.jpg").exists()
+    rows = {row["photo"]: row for row in json.loads((tmp_path / "report.json").read_text())["photos"]}
+    assert "--overwrite replaces it, --skip-existing leaves it" in rows["cat.png"]["reason"]
+    batch.run(folder, tmp_path, copy, folder=None, skip_existing=False, overwrite=True)
     assert (tmp_path / "cat.png").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("name, text", [("report.json", '{"mine": 1}'), ("report.json", "[]"), ("report.csv", "a,b")])
+def test_a_foreign_report_is_left_alone(folder, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PhotoError, match=f"{name}: is not a report of decomp and is left alone"):
+        batch.run(folder, tmp_path, copy, folder=None, skip_existing=False)
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == text
 
 
 def test_a_run_that_breaks_leaves_nothing_half_written(folder, tmp_path):
@@ -70,7 +85,7 @@ def test_results_inside_the_source_are_no_input(folder, tmp_path):
     source = tmp_path / "photos"
     shutil.copytree(folder, source)
     for _ in range(2):
-        batch.run(source, source / "out", copy, folder=None, skip_existing=False)
+        batch.run(source, source / "out", copy, folder=None, skip_existing=False, overwrite=True)
     assert json.loads((source / "out" / "report.json").read_text())["done"] == 3
 
 
@@ -149,13 +164,13 @@ def tell(path, made):
 def make_and_tell(path, made):
     photos.load(path)
     make(path, made)
-    return {"note": path.name}
+    return {"note": photos.readable(path.name)}
 
 
 def die_at_astronaut(path, made):
     if path.parent.name == "sub":
         os._exit(9)
-    made.write_text("done")
+    return copy(path, made)
 
 
 def test_processes_do_the_same(folder, tmp_path):
@@ -168,10 +183,99 @@ def test_processes_do_the_same(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_reported(folder, tmp_path):
+def test_a_killed_process_fails_its_own_photo_only(folder, tmp_path):
     assert batch.run(folder, tmp_path, die_at_astronaut, folder=None, skip_existing=False, jobs=2) == batch.SOME_FAILED
     rows = {row["photo"]: row for row in json.loads((tmp_path / "report.json").read_text())["photos"]}
-    assert len(rows) == 4 and "a process was killed" in rows["sub/cat.jpg"]["reason"]
+    assert "process was killed" in rows["sub/cat.jpg"]["reason"] and "is not a photo" in rows["broken.jpg"]["reason"]
+    assert rows["cat.jpg"]["status"] == rows["cat.png"]["status"] == "done"
+    assert not list(tmp_path.rglob(".decomp-*"))
+
+
+def slow(path, made):
+    copy(path, made)
+    print("at work", path.name, file=sys.__stdout__, flush=True)
+    time.sleep(0.5)
+
+
+RUN = (
+    "import sys; sys.path.insert(0, {tests!r}); import test_batch; from pathlib import Path; "
+    "from decomp.batch import folder; "
+    "folder.run(Path({source!r}), Path({out!r}), test_batch.slow, folder=None, skip_existing=False, jobs={jobs})"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("stop, code", [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_stopped_run_counts_what_is_there(tmp_path, cat, jobs, stop, code):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for k in range(12):
+        Image.fromarray(cat[:50, :50]).save(source / f"{k}.png")
+    text = RUN.format(tests=str(Path(__file__).parent), source=str(source), out=str(out), jobs=jobs)
+    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(2):
+        process.stdout.readline()
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (code, -stop), errors
+    report = json.loads((out / "report.json").read_text())
+    there = {p.name for p in out.rglob("*.png")}
+    assert {row["photo"] for row in report["photos"] if row["status"] == "done"} == there
+    assert report["not reached"] == 12 - len(report["photos"]) > 0
+    assert not list(out.rglob(".decomp-*"))
+
+
+def grumble(path, made):
+    os.write(2, b"libtiff: a native line\n")
+    return copy(path, made)
+
+
+def test_native_lines_stand_in_the_report(folder, tmp_path, capfd):
+    batch.run(folder, tmp_path, grumble, folder=None, skip_existing=False)
+    rows = json.loads((tmp_path / "report.json").read_text())["photos"]
+    assert all(row["notes"] == "libtiff: a native line" for row in rows)
+    assert "libtiff" not in capfd.readouterr().err
+    batch.run(folder / "cat.png", tmp_path / "one.png", grumble, folder=None, skip_existing=False)
+    assert "cat.png: libtiff: a native line" in capfd.readouterr().err
+
+
+def full_disk(path, made):
+    raise OSError(28, "No space left on device")
+
+
+def test_what_the_system_says_names_the_photo(folder, tmp_path, capsys):
+    assert batch.run(folder / "cat.png", tmp_path / "a.png", full_disk, folder=None, skip_existing=False) == 1
+    assert capsys.readouterr().err == "cat.png: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are UTF-8 there")
+def test_odd_names(tmp_path, cat, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in (b"caf\xe9.png", b"a\nb.png", b"x" * 251 + b".png", b"y" * 251 + b".png", b"no\xff.jpg"):
+        path = os.path.join(os.fsencode(source), name)
+        with open(path, "wb") as file:
+            if name.endswith(b".png"):
+                Image.fromarray(cat[:40, :40]).save(file, "PNG")
+    batch.run(source, out, make_and_tell, folder=".eyes", skip_existing=False)
+    report = json.loads((out / "report.json").read_text())
+    assert (report["done"], report["failed"]) == (4, 1)
+    assert all(row["photo"].isprintable() and row["photo"].encode() for row in report["photos"])
+    batch.run(source, out, make_and_tell, folder=".eyes", skip_existing=True)
+    assert json.loads((out / "report.json").read_text())["skipped"] == 4
+    with (out / "report.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.reader(file))) == 6
+    assert (
+        batch.run(
+            Path(os.fsdecode(os.path.join(os.fsencode(source), b"caf\xe9.png"))),
+            out,
+            make_and_tell,
+            folder="",
+            skip_existing=False,
+        )
+        == 0
+    )
 
 
 def test_shards_share_the_work(folder, tmp_path):

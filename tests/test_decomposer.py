@@ -152,6 +152,17 @@ def test_auto_takes_the_likeliest_class(toy, cat):
     assert d.confidence == pytest.approx({"cat": 0.1192, "dog": 0.8808}, abs=1e-3)
 
 
+def test_another_class_shows_without_naming_a_base(toy, cat):
+    """With E kept, the photo would come back: E = x - f(x, target) undoes the change."""
+    d = toy.decompose(cat, "cat", target="dog")
+    assert np.array_equal(d.recompose(), d.regenerated) and not np.allclose(d.recompose(), d.picture, atol=1e-2)
+    assert np.array_equal(d.recompose(base="photo"), d.picture)
+    own = toy.decompose(cat, "cat", target="cat")
+    assert np.array_equal(own.recompose(), own.picture)
+    mixed = toy.decompose(cat, "cat", target={2: "dog"})
+    assert np.array_equal(mixed.sweep(1, [1])[0], mixed.regenerated)
+
+
 def test_larger_than_trained(toy, cat):
     d = toy.decompose(cat, "cat", size=75)
     assert d.picture.shape == (75, 75, 3) and d.channels.shape == (3, 75, 75, 3)

@@ -63,6 +63,7 @@ def test_release(run, data, toy, tmp_path):
         "model.safetensors",
         "config.json",
         "channels.json",
+        "classes.safetensors",
         "figures.json",
         "README.md",
     }

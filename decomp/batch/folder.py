@@ -3,27 +3,44 @@
 import contextlib
 import csv
 import functools
+import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from .. import photos
 from ..files import atomic
-from ..photos import PhotoError
+from ..photos import PhotoError, readable
 from .pool import spawned
 
 DONE, SOME_FAILED = 0, 1  # exit codes; 2 is a usage error
 MARK = ".decomp"  # lies in every folder written here; a folder without it is somebody else's and is never replaced
 PREFIX = f".decomp-{socket.gethostname()}-"  # of temporary places; then the process
+LONGEST_NAME = 255  # bytes, of nearly every file system
+NATIVE_LINES = 5  # of what a library writes about one photo
 Work = Callable[[Path, Path], dict | None]
+
+
+class Task(NamedTuple):
+    """One photo: it travels to another process."""
+
+    path: Path
+    result: Path | None  # None: another photo's result has that name
+    work: Work
+    folder: bool  # whether the result is a folder
+    skip_existing: bool
+    overwrite: bool
 
 
 def run(
@@ -33,6 +50,7 @@ def run(
     *,
     folder: str | None,
     skip_existing: bool,
+    overwrite: bool = False,
     jobs: int = 1,
     shard: tuple[int, int] = (1, 1),
 ) -> int:
@@ -42,12 +60,18 @@ def run(
     writes to a temporary place beside it that is renamed when complete, so a result is either whole or absent. A photo
     that can't be done is reported and the run goes on. For a folder, `out/report.json` and `out/report.csv` list every
     photo with "done", "skipped" or "failed", the reason, and what `work` told of it; of a skipped folder, what was told
-    when it was made. Both are also written when the run is stopped with Ctrl-C.
+    when it was made. "notes" are lines that native libraries wrote about it. Both are also written when the run is
+    stopped with Ctrl-C or SIGTERM; a photo at work in another process is finished and counted.
+
+    Nothing that decomp did not write is replaced. Its own folders and reports can be told by what is in them, pictures
+    can't: a picture that is already there is left alone and its photo fails, unless `overwrite`.
 
     Args:
         folder: if not None, results are folders named as the photo and this ending; a single photo's result lies in
             `out` too. None: results are pictures, and a single photo's result is `out` itself.
         skip_existing: leave results that are already there, so that a run that was stopped or killed goes on.
+        overwrite: replace pictures and reports whoever wrote them; never a folder that is not decomp's, never a photo
+            by its own edit.
         jobs: processes. With more than one, `work` is pickled and torch has one thread in each.
         shard: (i, n) does every n-th photo from the i-th on, 1 <= i <= n: several machines share `source` and `out`.
             The report is then `report-i-of-n`.
@@ -55,8 +79,13 @@ def run(
         PhotoError: `source` holds no photos, or `out` is `source`. OSError: `out` cannot be written to.
     """
     if not source.is_dir():
-        result = out if folder is None else out / (source.name + folder)
-        row = _one(source, result, work, folder is not None, skip_existing)
+        result = out
+        if folder is not None:
+            result = _named(out / source.name, folder)
+        with _stoppable():
+            row = _one(Task(source, result, work, folder is not None, skip_existing, overwrite))
+        for note in row.get("notes", "").splitlines():
+            print(f"{readable(source.name)}: {note}", file=sys.stderr)
         print(row.get("reason") or row["result"], file=sys.stderr if row["status"] == "failed" else sys.stdout)
         return SOME_FAILED if row["status"] == "failed" else DONE
 
@@ -68,61 +97,142 @@ def run(
     if not found:
         raise PhotoError(f"{source}: no photos below this folder; accepted: {', '.join(sorted(photos.SUFFIXES))}")
     number, shards = shard
-    tasks = _tasks(found, source, out, work, folder, skip_existing)[number - 1 :: shards]
+    tasks = _tasks(found, source, out, work, folder, skip_existing, overwrite)[number - 1 :: shards]
     report = out / ("report" if shards == 1 else f"report-{number}-of-{shards}")
+    if not overwrite:
+        _check_report(report)
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    try:
-        with contextlib.closing(_all(tasks, jobs)) as done:
-            for path, row in tqdm(done, total=len(tasks), unit="photo"):
-                rows.append({"photo": str(path.relative_to(source))} | row)
-                if "reason" in row:
-                    tqdm.write(row["reason"], file=sys.stderr)
-    finally:
-        counts = _report(report, rows, len(tasks) - len(rows))
-        print(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {report}.json")
+    rows, late = [], []
+    with _stoppable():
+        try:
+            with contextlib.closing(_all(tasks, jobs, late)) as done:
+                for path, row in tqdm(done, total=len(tasks), unit="photo", miniters=1):
+                    rows.append((path, row))
+                    if "reason" in row:
+                        tqdm.write(row["reason"], file=sys.stderr)
+        finally:
+            named = [{"photo": readable(path.relative_to(source))} | row for path, row in rows + late]
+            counts = _report(report, named, len(tasks) - len(named))
+            print(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {readable(report)}.json")
     return SOME_FAILED if counts["failed"] else DONE
 
 
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that reports are written and temporary places removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise SystemExit(128 + signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _check_report(report: Path) -> None:
+    """Raise PhotoError where somebody else's file has the report's name."""
+    for suffix in (".json", ".csv"):
+        path = report.with_name(report.name + suffix)
+        if not path.exists():
+            continue
+        try:
+            with open(path, encoding="utf-8") as file:
+                ours = file.readline().startswith("photo,status") if suffix == ".csv" else "photos" in json.load(file)
+        except (OSError, ValueError, TypeError):
+            ours = suffix == ".csv" and path.stat().st_size == 0
+        if not ours:
+            raise PhotoError(f"{readable(path)}: is not a report of decomp and is left alone; choose another --out")
+
+
+def _named(path: Path, ending: str) -> Path:
+    """The path with an ending; a name that is too long with it is cut and told apart by a digest."""
+    name = os.fsencode(path.name)
+    if len(name) + len(ending) <= LONGEST_NAME:
+        return path.with_name(path.name + ending)
+    digest = hashlib.blake2b(name, digest_size=6).hexdigest()
+    kept = name[: LONGEST_NAME - len(ending) - len(digest) - 1].decode(errors="ignore")
+    return path.with_name(f"{kept}~{digest}{ending}")
+
+
 def _tasks(
-    found: list[Path], source: Path, out: Path, work: Work, folder: str | None, skip_existing: bool
-) -> list[tuple]:
-    """The arguments of `_one` for each photo; where two photos have one result, the second has none."""
+    found: list[Path], source: Path, out: Path, work: Work, folder: str | None, skip_existing: bool, overwrite: bool
+) -> list[Task]:
+    """One for each photo; where two photos have one result, the second has none."""
     tasks, taken = [], set()
     for path in found:
-        result = out / (str(path.relative_to(source)) + (folder or ""))
-        if folder is None and result.suffix.lower() == ".gif":  # which would keep 256 colours of a picture
-            result = result.with_name(result.name + ".png")
-        tasks.append((path, None if result in taken else result, work, folder is not None, skip_existing))
+        unwritten = photos.SUFFIXES[path.suffix.lower()] not in photos.WRITTEN  # such as GIF, which keeps 256 colours
+        result = _named(out / path.relative_to(source), folder if folder is not None else ".png" if unwritten else "")
+        free = None if result in taken else result
+        tasks.append(Task(path, free, work, folder is not None, skip_existing, overwrite))
         taken.add(result)
     return tasks
 
 
-def _all(tasks: list[tuple], jobs: int) -> Iterator[tuple[Path, dict]]:
-    """Each photo and its row, in the order in which they are done."""
+def _all(tasks: list[Task], jobs: int, late: list) -> Iterator[tuple[Path, dict]]:
+    """Each photo and its row, in the order in which they are done; `late` gets those that end after a stop."""
     if jobs == 1:
         for task in tasks:
-            yield task[0], _one(*task)
+            yield task.path, _one(task)
         return
     waiting, running, pool = iter(tasks), {}, spawned(jobs)
     try:
         while True:
             # two for each process: none waits for its next photo, and memory does not grow with the folder
             while len(running) < 2 * jobs and (task := next(waiting, None)):
-                running[pool.submit(_one, *task)] = task[0]
+                running[pool.submit(_in_process, task)] = task
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            if any(isinstance(future.exception(), BrokenExecutor) for future in done):
-                done = list(running)  # a process was killed, most likely for memory; nobody knows which photo it had
+            killed = any(isinstance(future.exception(), BrokenExecutor) for future in done)
+            if killed:
+                done, _ = wait(running)
                 pool.shutdown()
-                pool = spawned(jobs)
+            again = []
             for future in done:
-                path = running.pop(future)
-                lost = {"status": "failed", "reason": f"{path.name}: a process was killed while this photo was at work"}
-                yield path, lost if isinstance(future.exception(), BrokenExecutor) else future.result()
+                task = running.pop(future)
+                if isinstance(future.exception(), BrokenExecutor):
+                    again.append(task)
+                    if task.result:
+                        _tidy.__wrapped__(task.result.parent)
+                else:
+                    yield task.path, future.result()
+            if killed:
+                yield from _one_by_one(again)
+                pool = spawned(jobs)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # waits for the photos at work
+        late += [(t.path, f.result()) for f, t in running.items() if not f.cancelled() and not f.exception()]
+
+
+def _one_by_one(tasks: list[Task]) -> Iterator[tuple[Path, dict]]:
+    """A process was killed, most likely for memory: only the photo that kills it again when it is alone has failed."""
+    alone = spawned(1)
+    try:
+        for task in tasks:
+            try:
+                yield task.path, alone.submit(_in_process, task).result()
+            except BrokenExecutor:
+                alone.shutdown()
+                alone = spawned(1)
+                if task.result:
+                    _tidy.__wrapped__(task.result.parent)
+                reason = f"{readable(task.path.name)}: its process was killed, most likely for want of memory"
+                yield task.path, {"status": "failed", "reason": reason}
+    finally:
+        alone.shutdown(cancel_futures=True)
+
+
+def _in_process(task: Task) -> dict:
+    """`_one`; after SIGTERM the process ends, where it would go on waiting for work."""
+    try:
+        return _one(task)
+    except SystemExit as stop:
+        os._exit(stop.code)
 
 
 def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:
@@ -130,39 +240,73 @@ def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:
     counts = {status: sum(row["status"] == status for row in rows) for status in ("done", "skipped", "failed")}
     rows = sorted(rows, key=lambda row: row["photo"])  # several processes end in any order
     with atomic(path.with_name(path.name + ".json")) as temporary:
-        temporary.write_text(json.dumps(counts | {"not reached": left, "photos": rows}, indent=2))
-    with atomic(path.with_name(path.name + ".csv")) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        temporary.write_text(json.dumps(counts | {"not reached": left, "photos": rows}, indent=2), encoding="utf-8")
+    with (
+        atomic(path.with_name(path.name + ".csv")) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        columns = dict.fromkeys(["photo", "status", *(key for row in rows for key in row)])
+        writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
     return counts
 
 
-def _one(path: Path, result: Path | None, work: Work, folder: bool, skip_existing: bool) -> dict:
+def _one(task: Task) -> dict:
     """What became of one photo, as a row of the report."""
+    path, result, work, folder, skip_existing, _ = task
+    name = readable(path.name)
+    notes = []
     try:
         if result is None:
-            raise PhotoError(f"{path.name}: another photo's result already has its name")
-        if result.exists() and not _ours(path, result, folder):
-            raise PhotoError(f"{result}: is not a result of decomp and is left alone; choose another --out")
-        if skip_existing and result.exists():
-            return {"status": "skipped", "result": str(result)} | (_told(result) if folder else {})
+            raise PhotoError(f"{name}: another photo's result already has its name")
+        if os.path.lexists(result):
+            if skip_existing and (result.is_file() or _ours(result)):
+                return {"status": "skipped", "result": readable(result)} | (_told(result) if folder else {})
+            _check_replaceable(task)
         result.parent.mkdir(parents=True, exist_ok=True)
         _tidy(result.parent)
         prefix = f"{PREFIX}{os.getpid()}-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=result.parent, ignore_cleanup_errors=True) as temporary:
             made = Path(temporary) / result.name
-            details = work(path, made) or {}
+            with _native_lines(notes):
+                details = work(path, made) or {}
             if folder:
                 (made / MARK).write_text(json.dumps(details))
             _put(made, result, Path(temporary) / "previous")
-    except (PhotoError, OSError) as error:
-        return {"status": "failed", "reason": str(error)}
+        row = {"status": "done", "result": readable(result)} | details
+    except PhotoError as error:
+        row = {"status": "failed", "reason": str(error)}
+    except OSError as error:
+        row = {"status": "failed", "reason": f"{name}: {error.strerror or error}"}
     except MemoryError:
-        return {"status": "failed", "reason": f"{path.name}: does not fit into memory at this size"}
+        row = {"status": "failed", "reason": f"{name}: does not fit into memory at this size"}
     except Exception as error:  # one photo that shows a mistake in the program must not end a night's run
-        return {"status": "failed", "reason": f"{path.name}: {type(error).__name__}: {error}"}
-    return {"status": "done", "result": str(result)} | details
+        row = {"status": "failed", "reason": f"{name}: {type(error).__name__}: {error}"}
+    return row | ({"notes": "\n".join(notes)} if notes else {})
+
+
+@contextlib.contextmanager
+def _native_lines(lines: list[str]) -> Iterator[None]:
+    """Collect what libtiff, libpng and the like write past Python to standard error, which would not name the photo."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            saved = os.dup(2)
+        except OSError:  # no standard error, or no room
+            yield
+            return
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            text = file.read(65536).decode(errors="backslashreplace")
+            lines += list(dict.fromkeys(filter(None, map(str.strip, text.splitlines()))))[:NATIVE_LINES]
 
 
 def _told(result: Path) -> dict:
@@ -196,11 +340,22 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _ours(path: Path, result: Path, folder: bool) -> bool:
-    """Whether what is there may be replaced: a marked or empty folder, a file that is not the photo itself."""
-    if folder:
-        return result.is_dir() and ((result / MARK).exists() or not any(result.iterdir()))
-    return result.is_file() and not result.samefile(path)
+def _ours(result: Path) -> bool:
+    """Whether a folder was made here: it is marked, or empty."""
+    return result.is_dir() and ((result / MARK).exists() or not any(result.iterdir()))
+
+
+def _check_replaceable(task: Task) -> None:
+    """Raise PhotoError where what is there must stay."""
+    result = task.result
+    if task.folder and _ours(result):
+        return
+    if task.folder or not result.is_file():
+        raise PhotoError(f"{readable(result)}: is not a result of decomp and is left alone; choose another --out")
+    if result.samefile(task.path):
+        raise PhotoError(f"{readable(result)}: is the photo itself and is left alone; choose another --out")
+    if not task.overwrite:
+        raise PhotoError(f"{readable(result)}: is already there; --overwrite replaces it, --skip-existing leaves it")
 
 
 def _put(made: Path, result: Path, previous: Path) -> None:

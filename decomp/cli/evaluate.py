@@ -14,6 +14,11 @@ Eyes = Annotated[
     typer.Option(help="folder of cats with marked eyes, crops.json in it", exists=True, file_okay=False),
 ]
 
+Other = Annotated[
+    list[Path] | None,
+    typer.Option(help="folder with photos of none of the classes, repeatable", exists=True, file_okay=False),
+]
+
 
 def given_model(name: str | None):
     """A model on the GPU if there is one; a usage error if there is no such model."""
@@ -25,6 +30,12 @@ def given_model(name: str | None):
         return load(name).to("cuda" if torch.cuda.is_available() else "cpu") if name else None
     except ValueError as error:
         usage(str(error))
+
+
+def photos_of(folders: list[Path] | None) -> list[Path]:
+    from .. import photos
+
+    return [path for folder in folders or [] for path in photos.find(folder)]
 
 
 def known_as(model: str | None) -> str | None:
@@ -45,6 +56,7 @@ def evaluate(
     eyes: Eyes = None,
     fid: Annotated[bool, typer.Option("--fid", help="also FID; may download Inception's weights")] = False,
     size: Annotated[int | None, typer.Option(min=32, help="side of the squares; default: the model's own")] = None,
+    other: Other = None,
 ):
     """Measure a model on validation photos: fidelity, class transfer, what its branches have become."""
     import json
@@ -60,7 +72,7 @@ def evaluate(
         if out:
             out.mkdir(parents=True, exist_ok=True)
         figures = {"weights": known_as(weights), "sha256": fingerprint(weights), "against": known_as(against)}
-        figures |= measured(model, data, per_domain, second, eyes, fid, size)
+        figures |= measured(model, data, per_domain, second, eyes, fid, size, photos_of(other))
         if out:
             report.write(out, figures, report.pictures(model, labelled(data, "val", model.config.domains, per_domain)))
     except (PhotoError, EvaluationError, OSError) as error:
@@ -76,16 +88,35 @@ def release(
     epochs: Annotated[int, typer.Option(min=0, help="of the classifier of classes; 0 keeps the one in --out")] = 20,
     against: Against = None,
     eyes: Eyes = None,
+    other: Other = None,
 ):
     """Make a model folder of a training run: weights in half precision, channels named, figures, card."""
     import torch
 
-    from ..evaluation.evaluate import EvaluationError
     from ..evaluation.release import release as write
-    from ..photos import PhotoError
 
     try:
-        write(run, data, out, epochs, eyes, given_model(against), "cuda" if torch.cuda.is_available() else "cpu")
-    except (PhotoError, EvaluationError, OSError) as error:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        write(run, data, out, epochs, eyes, given_model(against), device, photos_of(other))
+    except (ValueError, OSError) as error:
         usage(str(error))
     typer.echo(out)
+
+
+@app.command()
+def calibrate_classes(
+    weights: Annotated[Path, typer.Argument(help="model folder; its classes.safetensors is rewritten", exists=True)],
+    data: Data,
+    other: Other = None,
+):
+    """Measure when the model may say what a photo shows: the classes against anything else, calibrated."""
+    from ..decomposer import load
+    from ..evaluation.release import learnt_from, train_classifier
+
+    try:
+        model = load(weights)
+        train_classifier(model, data, 0, learnt_from(photos_of(other)))
+        model.classifier.recognition.write(weights)
+    except (ValueError, OSError) as error:
+        usage(str(error))
+    typer.echo(weights)

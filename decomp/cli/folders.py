@@ -11,6 +11,7 @@ Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", ex
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
 Model = Annotated[str, typer.Option(help="bundled model, folder, or hub id; see `decomp models`")]
 Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace pictures and reports whoever wrote them")]
 Jobs = Annotated[int, typer.Option(min=1, max=256, help="processes")]
 Shard = Annotated[str, typer.Option(help="I/N: every N-th photo from the I-th on, for several machines")]
 
@@ -24,7 +25,14 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def over(
-    source: Path, out: Path, work, folder: str | None, skip_existing: bool, jobs: int = 1, shard: str = "1/1"
+    source: Path,
+    out: Path,
+    work,
+    folder: str | None,
+    skip_existing: bool,
+    jobs: int = 1,
+    shard: str = "1/1",
+    overwrite: bool = False,
 ) -> NoReturn:
     """`batch.run`, which ends the command with its exit code."""
     from ..batch import folder as batch
@@ -32,7 +40,9 @@ def over(
 
     part = shard_of(shard)
     try:
-        code = batch.run(source, out, work, folder=folder, skip_existing=skip_existing, jobs=jobs, shard=part)
+        code = batch.run(
+            source, out, work, folder=folder, skip_existing=skip_existing, overwrite=overwrite, jobs=jobs, shard=part
+        )
     except (PhotoError, OSError) as error:
         usage(str(error))
     raise typer.Exit(code)

@@ -3,13 +3,14 @@
 import functools
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .app import app, usage
-from .folders import Input, Jobs, Model, Out, Shard, Skip, over
+from .folders import Input, Jobs, Model, Out, Overwrite, Shard, Skip, over
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cat.png"
 LARGEST_STRENGTH = 1000.0
@@ -98,9 +99,21 @@ class Run:
 
         photo = photos.load(path, self.max_pixels)
         try:
-            return self.model.decompose(photo, self.domain, self.target, self.size, self.box)
+            d = self.model.decompose(photo, self.domain, self.target, self.size, self.box)
         except ValueError as error:  # the box, which only the photo can tell to be wrong
             raise photos.PhotoError(str(error)) from error
+        if d.stated is None:
+            print(self.doubt(photo), file=sys.stderr)  # of a folder it becomes a note in the report
+        return d
+
+    def doubt(self, photo) -> str:
+        """One sentence for a photo whose class is not sure; it offers the choice."""
+        from ..choice import choose
+
+        choice = choose(photo)
+        if choice.model not in (None, self.name):
+            return f"looks like a {choice.stated} ({choice.confidence:.0%}); --model {choice.model} is made for that"
+        return f"no class is sure, so none is stated; --domain names it: {', '.join(self.model.config.domains)}"
 
     def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer, or if two of them are the same one."""
@@ -141,7 +154,7 @@ def write_layers(run: Run, path: Path, folder: Path) -> dict:
 
     d = run.decompose(path)
     export.write_folder(d, folder)
-    return {"domain": d.domain, "face": d.box.found}
+    return {"domain": d.stated or "", "face": d.box.found}
 
 
 @app.command()
@@ -160,6 +173,7 @@ def recompose(
     box: BoxOption = None,
     max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
+    overwrite: Overwrite = False,
 ):
     """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo.
 
@@ -170,6 +184,12 @@ def recompose(
 
     strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
     base = chosen_base(base, target, *strengths)
+
+    def check_out() -> None:
+        try:
+            source.is_dir() or photos.check_writable(out)
+        except photos.PhotoError as error:
+            usage(str(error))
 
     def edit(d, path: Path) -> None:
         edited = d.recompose(strengths, base)
@@ -187,11 +207,13 @@ def recompose(
             except ValueError as error:
                 raise photos.PhotoError(str(error)) from error
 
-        over(source, out, from_layers, None, skip_existing)
+        check_out()
+        over(source, out, from_layers, None, skip_existing, overwrite=overwrite)
 
     run = Run(model, domain, target, size, box, max_megapixels)
     run.known(*strengths)
-    over(source, out, lambda path, made: edit(run.decompose(path), made), None, skip_existing)
+    check_out()
+    over(source, out, lambda path, made: edit(run.decompose(path), made), None, skip_existing, overwrite=overwrite)
 
 
 @app.command()

@@ -19,9 +19,8 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
     named = bundled / f"{config}.toml"
     path = named if named.is_file() else Path(config)
     try:
-        if (path / OPTIONS).is_file():
-            return json.loads((path / OPTIONS).read_text()), path.name, path
-        options = tomllib.loads(path.read_text())
+        resumed = path if (path / OPTIONS).is_file() else None
+        options = json.loads((path / OPTIONS).read_text()) if resumed else tomllib.loads(path.read_text())
     except OSError:
         names = sorted(str(p.relative_to(bundled).with_suffix("")) for p in bundled.rglob("*.toml"))
         usage(
@@ -29,10 +28,12 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
         )
     except ValueError as error:
         usage(f"{path}: is not a configuration: {error}")
+    if not isinstance(options, dict) or not all(isinstance(table, dict) for table in options.values()):
+        usage(f"{path}: is not a configuration; accepted: the tables model and training")
     unknown = set(options) - {"model", "training"}
     if unknown:
         usage(f"{path}: has unknown tables {sorted(unknown)}; accepted: model, training")
-    return options, path.stem, None
+    return options, path.name if resumed else path.stem, resumed
 
 
 @app.command()
@@ -45,7 +46,7 @@ def train(
     ] = None,
     minutes: Annotated[float, typer.Option(help="stop after this long")] = float("inf"),
     seed: Annotated[int | None, typer.Option(help="another seed than the configuration's")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads, 0 for torch's default")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for torch's default")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print options, sizes and memory, and end")] = False,
 ):
@@ -57,7 +58,13 @@ def train(
     if resumed and start:
         usage("--start begins a new run; a resumed run has its own state")
 
+    if not minutes > 0:
+        usage(f"--minutes is {minutes:g}; accepted: a number above 0")
+    if device not in ("auto", "cpu", "cuda"):
+        usage(f"--device is {device!r}; accepted: auto, cpu, cuda")
+
     import json
+    import shutil
     from dataclasses import asdict
 
     import torch
@@ -74,6 +81,9 @@ def train(
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        usage("--device is cuda, but torch finds no GPU here; accepted: auto, cpu")
+    folder = None
     try:
         settings = options.get("model", {})
         model = ModelConfig.from_dict({"domains": domains_of(data)} | settings)
@@ -91,7 +101,13 @@ def train(
         folder = resumed or Path(processes.from_first(str(new_run(out, name)) if processes.first else None))
         if processes.first:
             typer.echo(str(folder))
-        Trainer(model, training, data, folder, device, begin, processes).run(minutes)
+        trainer = Trainer(model, training, data, folder, device, begin, processes)
+    except (ValueError, OSError) as error:
+        if folder and not resumed:
+            shutil.rmtree(folder, ignore_errors=True)  # a start that failed leaves nothing
+        usage(str(error))
+    try:
+        trainer.run(minutes)
         processes.end()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         usage(str(error))

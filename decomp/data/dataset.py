@@ -4,6 +4,8 @@ Sample number i of a run is a pure function of (seed, i): which photo, how it is
 into. A run is therefore the same whether it is resumed, spread over processes or loaded by workers.
 """
 
+import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from tqdm import tqdm
 from .. import photos
 from ..decomposition import to_bytes
 from ..faces import crop, find_face
+
+TRIES = 100  # photos that are drawn for one sample, where they can't be read
 
 
 def domains_of(root: Path) -> tuple[str, ...]:
@@ -49,7 +53,9 @@ class Photos(Dataset):
         limit: at most so many photos of each domain.
         margin: pixels that items are larger than `size`, to cut shifted squares from.
     Raises:
-        ValueError: a domain without photos. PhotoError: a photo that can't be read (when it is read).
+        ValueError: a domain without photos that can be read.
+
+    A photo that can't be read is named once on standard error and left out; another is drawn for it.
     """
 
     def __init__(
@@ -70,9 +76,14 @@ class Photos(Dataset):
                 raise ValueError(f"{root / split / domain} holds no photos")
         count = sum(map(len, self.files))
         self.in_memory = count * self.kept**2 * 3 <= memory * 2**30
-        self.stacks = (
-            [self._read(files, f"{split}/{d}") for d, files in zip(domains, self.files)] if self.in_memory else []
-        )
+        self.unreadable = set()  # files
+        self.stacks = []
+        if self.in_memory:
+            self.stacks = [self._read(files, f"{split}/{d}") for d, files in zip(domains, self.files)]
+            self.files = [[file for file in files if file not in self.unreadable] for files in self.files]
+        for domain, files in zip(domains, self.files):
+            if not files:
+                raise ValueError(f"{root / split / domain} holds no photos that can be read")
         # StarGAN-v2's augmentation: half the time a random resized crop, always a random flip
         self.augment = v2.Compose(
             [
@@ -83,17 +94,35 @@ class Photos(Dataset):
         )
 
     def _square(self, path: Path) -> UInt8[Tensor, "3 k k"]:
-        return torch.from_numpy(to_bytes(square(path, self.kept))).permute(2, 0, 1)
+        try:
+            return torch.from_numpy(to_bytes(square(path, self.kept))).permute(2, 0, 1)
+        except photos.PhotoError as error:
+            if path not in self.unreadable:
+                tqdm.write(f"left out: {path.parent.name}/{error}", file=sys.stderr)
+            self.unreadable.add(path)
+            raise
 
     def _read(self, files: list[Path], label: str) -> UInt8[Tensor, "n 3 k k"]:
         stack = torch.empty((len(files), 3, self.kept, self.kept), dtype=torch.uint8)
-        for i, file in enumerate(tqdm(files, label, leave=False)):
-            stack[i] = self._square(file)
-        return stack
+        read = 0
+        for file in tqdm(files, label, leave=False):
+            with contextlib.suppress(photos.PhotoError):
+                stack[read] = self._square(file)
+                read += 1
+        return stack[:read]
 
     def photo(self, domain: int, n: int) -> UInt8[Tensor, "3 k k"]:
         """The n-th photo of a domain, from memory or from its file."""
         return self.stacks[domain][n] if self.in_memory else self._square(self.files[domain][n])
+
+    def _drawn(self, domain: int) -> UInt8[Tensor, "3 k k"]:
+        """A photo at random; for one that can't be read another."""
+        for _ in range(TRIES):
+            with contextlib.suppress(photos.PhotoError):
+                return self.photo(domain, int(torch.randint(len(self.files[domain]), ())))
+        raise ValueError(
+            f"{self.files[domain][0].parent}: {TRIES} photos in turn can't be read; see `decomp data check`"
+        )
 
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 s s"], int, int]:
         with torch.random.fork_rng(devices=[]):
@@ -102,7 +131,7 @@ class Photos(Dataset):
             classes = len(self.files)
             y = int(torch.randint(classes, ()))
             other = (y + int(torch.randint(1, max(classes, 2), ()))) % classes
-            x = self.augment(self.photo(y, int(torch.randint(len(self.files[y]), ()))))
+            x = self.augment(self._drawn(y))
         return x.float() / 127.5 - 1, y, y if i % 2 == 0 else other
 
     def fixed(self, per_domain: int) -> tuple[Float[Tensor, "n 3 s s"], Int[Tensor, "n"]]:

@@ -72,6 +72,7 @@ def evaluate(
     eyes: Path | None = None,
     fid: bool = False,
     size: int | None = None,
+    other: Sequence[Path] = (),
 ) -> dict:
     """All figures as a dictionary that fits into JSON; what each one means stands in `report.SECTIONS`.
 
@@ -83,6 +84,7 @@ def evaluate(
         eyes: folder of cats with marked eyes, see `marked_eyes`.
         fid: also measure FID, whose Inception network may have to be downloaded.
         size: of the squares in pixels; default: the size that the model was trained at.
+        other: photos of none of the classes, see `auto`.
     Raises:
         PhotoError: a folder or a photo cannot be read.
         EvaluationError: FID cannot be had, or the second model, the eyes or the outputs do not suit.
@@ -140,7 +142,7 @@ def evaluate(
                 distance.add("training", x, y)
 
     figures = {"photos": len(chosen), "domains": list(domains), "size": size, **exactness.figures()}
-    figures |= cost(model, x[:1], y[:1]) | auto(model, chosen) | likeness.figures()
+    figures |= cost(model, x[:1], y[:1]) | auto(model, chosen, other) | likeness.figures()
     figures |= {"channels": list(model.names), **summary.figures(), **of_channels.figures()}
     figures["linear_share_mean"] = float(np.mean(figures["linear_share"]))
     figures["input_correlation_mean"] = float(np.mean(np.abs(figures["input_correlation"])))
@@ -311,16 +313,43 @@ def cost(model: Decomposer, x: Tensor, y: Tensor) -> dict:
     }
 
 
-def auto(model: Decomposer, chosen: Labelled) -> dict:
-    """Accuracy of `domain="auto"` the way that `decompose` asks, with the search for the face."""
-    right = defaultdict(list)
-    for path, label in tqdm(chosen, "classes", unit="photo"):
-        told = model.classify(photos.load(path))
-        right[label].append(max(told, key=told.get) == model.config.domains[label])
+def auto(model: Decomposer, chosen: Labelled, other: Sequence[Path] = ()) -> dict:
+    """What `domain="auto"` says of photos, the way that `decompose` asks, with the search for the face.
+
+    Args:
+        chosen: photos of the model's classes.
+        other: photos of anything else, of which nothing should be stated.
+    """
+    domains, right, rows = model.config.domains, defaultdict(list), []
+    for path, label in tqdm([*chosen, *((path, None) for path in other)], "classes", unit="photo"):
+        confidence = model.classify(photos.load(path))
+        guess, stated = model.guess(confidence), model.stated(confidence)
+        true = None if label is None else model.spoken(domains[label])
+        rows.append((guess[1], guess[0] == true, stated is not None, label is None))
+        if label is not None:
+            right[label].append(max(confidence, key=confidence.get) == domains[label])
+    probability, correct, stated, is_other = map(np.array, zip(*rows))
+    share = lambda of, among: float(of[among].mean()) if among.any() else None
     return {
         "auto_accuracy": float(np.mean(np.concatenate(list(right.values())))),
-        "auto_accuracy_per_class": {d: float(np.mean(right[k])) for k, d in enumerate(model.config.domains)},
+        "auto_accuracy_per_class": {d: float(np.mean(right[k])) for k, d in enumerate(domains)},
+        "auto_stated": share(stated, ~is_other),
+        "auto_stated_right": share(correct, stated & ~is_other),
+        "auto_stated_of_other": share(stated, is_other),
+        "reliability": reliability(probability, correct),
     }
+
+
+def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 10) -> dict:
+    """How often a guess of so much probability is right, in bins of equal width, and the expected calibration error."""
+    which = np.minimum((probability * bins).astype(int), bins - 1)
+    rows = [
+        {"said": float(probability[which == k].mean()), "right": float(correct[which == k].mean()), "photos": int(n)}
+        for k, n in enumerate(np.bincount(which, minlength=bins))
+        if n
+    ]
+    error = sum(row["photos"] * abs(row["said"] - row["right"]) for row in rows) / len(probability)
+    return {"bins": rows, "expected_calibration_error": float(error)}
 
 
 def marked_eyes(folder: Path, model: Decomposer, limit: int | None = None) -> list[tuple[Path, np.ndarray]]:

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ import torch
 from tqdm import tqdm
 
 from ..channels import ChannelFacts
+from ..classifier import FILE as CLASSES
 from ..data.dataset import square
 from ..decomposer import Decomposer, load
 from ..decomposition import to_bytes
 from ..generator import HUB, BranchedGenerator
 from ..templates import TEMPLATES
-from ..training.classifier import fit
+from ..training.classifier import PER_CLASS, fit, recognition
 from ..weights import fingerprint
 from . import report, roles
 from .evaluate import EvaluationError, Stability, batches, evaluate, labelled, marked_eyes
@@ -43,6 +45,7 @@ license: {HUB["license"]}
 library_name: {HUB["library_name"]}
 tags: [image-decomposition, branch-specialization]
 ---"""
+MEASURED = 4  # every so many photos of other things are kept back, to measure on
 NAMED_BY = 64  # photos of each class that the channels' roles are measured on
 
 
@@ -54,6 +57,7 @@ def release(
     eyes: Path | None = None,
     against: Decomposer | None = None,
     device: str = "cpu",
+    other: Sequence[Path] = (),
 ) -> dict:
     """Write a model folder with its figures and its card, all or nothing; returns the figures.
 
@@ -63,6 +67,7 @@ def release(
         out: model folder; its name is the model's. A card without the two marks is left alone.
         epochs: of the classifier behind `domain="auto"`; 0 keeps the one that is in `out`.
         eyes, against: see `evaluate`.
+        other: photos of none of the classes, which the classifier learns to tell apart; every fourth is only measured.
     Raises:
         PhotoError: a folder or a photo of the data cannot be read.
         EvaluationError: the run has no weights, `out` no classifier to keep, or see `evaluate`.
@@ -76,7 +81,7 @@ def release(
     if against:
         Stability(model, against)
     if epochs:
-        train_classifier(model, data, epochs)
+        train_classifier(model, data, epochs, learnt_from(other))
     else:
         try:
             model.classifier = load(out).classifier
@@ -91,13 +96,16 @@ def release(
         made = Path(temporary)
         named(model.to(device), shown).half().save_pretrained(made)
         final = load(made).to(device)  # what is measured is what will be used, in half precision
-        figures = {"weights": out.name, "sha256": fingerprint(made)} | evaluate(final, data, None, against, eyes)
+        figures = {"weights": out.name, "sha256": fingerprint(made)} | evaluate(
+            final, data, None, against, eyes, other=measured_on(other)
+        )
         (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         (made / "README.md").write_text(model_card(figures, written))
         (made / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
         out.mkdir(exist_ok=True)
-        for name in ("model.safetensors", "config.json", "channels.json", "figures.json", "README.md"):
-            (made / name).replace(out / name)
+        (out / CLASSES).unlink(missing_ok=True)
+        for file in made.iterdir():
+            file.replace(out / file.name)
     return figures
 
 
@@ -113,13 +121,31 @@ def from_run(run: Path) -> Decomposer:
     return model
 
 
-def train_classifier(model: Decomposer, data: Path, epochs: int) -> None:
-    """`fit` on all training photos, a quarter larger than what it sees, as it crops at random."""
+def learnt_from(other: Sequence[Path]) -> list[Path]:
+    return [path for k, path in enumerate(other) if k % MEASURED]
+
+
+def measured_on(other: Sequence[Path]) -> list[Path]:
+    return list(other[::MEASURED])
+
+
+def train_classifier(model: Decomposer, data: Path, epochs: int, other: Sequence[Path]) -> None:
+    """`fit` on all training photos, a quarter larger than what it sees, as it crops at random; then `recognition`.
+
+    With 0 epochs the network stays as it is.
+    """
     side = model.classifier.SIDE * 5 // 4
     by_domain = [[] for _ in model.config.domains]
-    for path, label in tqdm(labelled(data, "train", model.config.domains), "training photos", unit="photo"):
+    chosen = labelled(data, "train", model.config.domains, None if epochs else PER_CLASS)
+    for path, label in tqdm(chosen, "training photos", unit="photo"):
         by_domain[label].append(to_bytes(square(path, side)))
-    fit(model.classifier, [torch.from_numpy(np.stack(p)).permute(0, 3, 1, 2) for p in by_domain], epochs)
+    as_tensor = lambda pictures: torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    by_domain = [as_tensor(pictures) for pictures in by_domain]
+    if epochs:
+        fit(model.classifier, by_domain, epochs)
+    pictures = [to_bytes(square(path, side)) for path in tqdm(other, "other photos", unit="photo")]
+    none = torch.empty(0, 3, side, side, dtype=torch.uint8)
+    model.classifier.recognition = recognition(model.classifier, by_domain, as_tensor(pictures) if pictures else none)
 
 
 @torch.inference_mode()
@@ -131,6 +157,7 @@ def named(model: Decomposer, shown: list) -> Decomposer:
     result = Decomposer(model.config)
     result.facts = ChannelFacts(roles=tuple(roles.name(measured, model.config.size)))
     result.load_state_dict(model.state_dict())
+    result.classifier.recognition = model.classifier.recognition
     return result
 
 

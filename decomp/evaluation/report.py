@@ -249,6 +249,34 @@ SECTIONS = {
             "Share of real photos whose class is told right, with the search for the face in front.",
             "higher",
         ),
+        Figure(
+            "auto_stated",
+            "class stated",
+            "{:.1%}",
+            "Share of real photos of which a class is stated, at 80 % calibrated probability or more.",
+            "higher",
+        ),
+        Figure(
+            "auto_stated_right",
+            "of these, right",
+            "{:.1%}",
+            "Share of the stated classes that are right.",
+            "higher",
+        ),
+        Figure(
+            "auto_stated_of_other",
+            "class stated of other things",
+            "{:.1%}",
+            "Share of photos of anything else of which a class is stated.",
+            "lower",
+        ),
+        Figure(
+            "reliability.expected_calibration_error",
+            "expected calibration error",
+            "{:.3f}",
+            "Mean distance of what is said from how often it is right, over ten bins.",
+            "lower",
+        ),
     ],
 }
 

@@ -37,7 +37,7 @@ def channel_cards(visit: Visit, view: str) -> str:
     together = d.channels.sum(axis=0)
     contrast = 3 * float(np.sqrt(np.square(together).mean())) + 1e-12
     terms = [
-        figure(visit.view, "x, the photo", d.domain),
+        figure(visit.view, "x, the photo", d.stated or ""),
         figure(to_bytes(d.residual), "R, the smooth base", "over-smoothed"),
         figure(
             to_bytes(together / contrast), "all channels", f"{sum(c.active for c in d.info)} of {len(d.info)} active"

@@ -143,15 +143,18 @@ class Column:
         return {self.photo: None, self.says: refusal(reason)}
 
     def refresh(self, visit: Visit) -> dict:
-        d, config = visit.own, self.page.models[visit.model].config
+        d, model = visit.own, self.page.models[visit.model]
+        config = model.config
         left, top, side = (value / visit.size[0] for value in (d.box.left, d.box.top, d.box.side))
-        sure = f" ({d.confidence[d.domain]:.0%} sure)" if d.confidence else ""
+        sure = f" ({model.guess(d.confidence)[1]:.0%} sure)" if d.confidence else ""
+        offer = "No class is sure, so none is stated: choose the model and the class that fit best."
+        taken = f"Taken for: <b>{d.stated}</b>{sure}" if d.stated else offer
         labels = [(f"{s}, as trained" if s == config.size else str(s), s) for s in self._sizes(visit.model)]
         width, height = visit.size
         return {
             self.photo: None,
             self.scene: outlined(visit.scene, left, top, side),
-            self.says: f'<p class="says">Taken for: <b>{d.domain}</b>{sure}<br>Face: {FOUND[d.box.found]}, '
+            self.says: f'<p class="says">{taken}<br>Face: {FOUND[d.box.found]}, '
             f"{d.box.side} of {width} x {height} pixels. Click the photo to move it.</p>",
             self.model: visit.model,
             self.domain: gr.update(choices=[AUTO, *config.domains], value=AUTO if d.confidence else d.domain),

@@ -5,6 +5,8 @@ three networks in half precision, a quarter of the size, to start another run fr
 `model.safetensors` and `config.json` are the running average, the generator to use.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,26 +20,58 @@ NETWORKS = ("average", "generator", "discriminator")
 
 
 def save_state(folder: Path, parts: dict, images: int, steps: int) -> None:
-    """Write `state.pt`: state dicts of networks and optimizers, and how far the run is."""
-    with atomic(folder / "state.pt") as temporary:
+    """Write `state.pt`: state dicts of networks and optimizers, and how far the run is.
+
+    Raises:
+        OSError: the disk refuses, mostly as it is full; the state before stays.
+    """
+    with _plainly(folder / "state.pt"), atomic(folder / "state.pt") as temporary:
         torch.save(
             {name: part.state_dict() for name, part in parts.items()} | {"images": images, "steps": steps}, temporary
         )
 
 
 def load_state(folder: Path, parts: dict, device: str) -> tuple[int, int]:
-    """Read `state.pt` into the parts; returns images and steps."""
-    state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["images"], state["steps"]
+    """Read `state.pt` into the parts; returns images and steps.
+
+    Raises:
+        ValueError: it is damaged, or belongs to a model of another configuration.
+    """
+    file = folder / "state.pt"
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+        images, steps = int(state["images"]), int(state["steps"])
+    except Exception as error:  # whatever torch, zipfile and pickle make of other people's bytes
+        accepted = f"accepted: the file as decomp wrote it; {folder / 'compact'} may still --start another run"
+        raise ValueError(f"{file}: is damaged, cut short, or no state of a run; {accepted}") from error
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    except Exception as error:
+        raise ValueError(f"{file}: does not fit the model of this configuration: {_reason(error)}") from error
+    return images, steps
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[-1].strip()
+
+
+@contextlib.contextmanager
+def _plainly(file: Path) -> Iterator[None]:
+    """Whatever torch and safetensors raise for a disk that refuses, as an OSError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _reason(error)
+        raise OSError(f"{file}: cannot be written: {reason}") from error
 
 
 def save_compact(folder: Path, parts: dict[str, nn.Module], images: int) -> None:
     """Write `compact/{average,generator,discriminator}.safetensors` in half precision."""
     for name in NETWORKS:
         tensors = {key: value.half().contiguous() for key, value in parts[name].state_dict().items()}
-        with atomic(folder / "compact" / f"{name}.safetensors") as temporary:
+        file = folder / "compact" / f"{name}.safetensors"
+        with _plainly(file), atomic(file) as temporary:
             save_file(tensors, temporary, metadata={"images": str(images)})
 
 
@@ -56,10 +90,13 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
         file = folder / f"{name}.safetensors"
         if not file.is_file():
             raise ValueError(f"{file}: is missing; a compact checkpoint holds {', '.join(NETWORKS)} as .safetensors")
-        with safe_open(file, "pt") as opened:
-            images = int((opened.metadata() or {}).get("images", 0))
+        try:
+            with safe_open(file, "pt") as opened:
+                images = int((opened.metadata() or {}).get("images", 0))
+            stored = {key: value.float() for key, value in load_file(file).items()}
+        except Exception as error:  # safetensors has errors of its own
+            raise ValueError(f"{file}: is damaged, cut short, or no checkpoint: {_reason(error)}") from error
         own = parts[name].state_dict()
-        stored = {key: value.float() for key, value in load_file(file).items()}
         other = {key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key))}
         new = ("head.", "blocks.", "gate.")
         renewed = {key for key in other if key.endswith("style.weight") or key.startswith(new)}
@@ -68,8 +105,7 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
         try:
             parts[name].load_state_dict({key: own[key] for key in renewed & own.keys()} | kept)
         except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f"{file}: does not fit the model of this configuration: {reason}") from error
+            raise ValueError(f"{file}: does not fit the model of this configuration: {_reason(error)}") from error
     return images if fits else 0
 
 

@@ -1,6 +1,7 @@
 """A run's folder and what is written there to watch it: options, figures, pictures."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..decomposition import to_bytes
+from ..files import atomic
 
 OPTIONS, STATS = "options.json", "stats.jsonl"
 
@@ -21,11 +23,28 @@ def new_run(runs: Path, name: str) -> Path:
     return folder
 
 
-class Record:
-    """Writes `stats.jsonl`, `samples/*.png`, and both to TensorBoard where it is installed."""
+def _reached(line: str, images: int) -> bool:
+    """Whether a line is whole and of a tick up to these images."""
+    try:
+        return json.loads(line)["images"] <= images
+    except (ValueError, KeyError, TypeError):
+        return False
 
-    def __init__(self, folder: Path):
+
+class Record:
+    """Writes `stats.jsonl`, `samples/*.png`, and both to TensorBoard where it is installed.
+
+    Args:
+        images: where the run goes on. A line is written before the state of its tick, so that none is lost; lines of
+            ticks whose state was not saved any more are taken away, as these ticks come again.
+    """
+
+    def __init__(self, folder: Path, images: int = 0):
         self.folder = folder
+        if (folder / STATS).is_file():
+            with atomic(folder / STATS) as temporary:
+                kept = [line for line in (folder / STATS).read_text().splitlines() if _reached(line, images)]
+                temporary.write_text("".join(line + "\n" for line in kept))
         (folder / "samples").mkdir(exist_ok=True)
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -38,6 +57,8 @@ class Record:
         """One line a tick; a number or a list of one number a channel each."""
         with (self.folder / STATS).open("a") as file:
             file.write(json.dumps({"images": images} | figures) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         if self.board:
             for name, value in figures.items():
                 values = enumerate(value, start=1) if isinstance(value, list) else [("", value)]

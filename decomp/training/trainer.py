@@ -76,8 +76,8 @@ class TrainConfig:
     def __post_init__(self):
         positive = ("images", "batch", "accumulate", "lr", "ema", "critic_base", "critic_cap", "tick", "memory")
         for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: a number above 0")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: a finite number above 0")
         if not 0 <= self.branch_dropout < 1:
             raise ValueError(f"branch_dropout is {self.branch_dropout}; accepted: 0 up to, but not 1")
         for name in SCHEDULES:
@@ -343,7 +343,7 @@ class Trainer:
     def run(self, minutes: float = float("inf")) -> None:
         """Train until `images` are shown, the time is over, or Ctrl-C; saves at every tick and at the end."""
         end = time.monotonic() + 60 * minutes
-        self.record = Record(self.folder) if self.processes.first else None
+        self.record = Record(self.folder, self.images) if self.processes.first else None
         views = 2 if self.twins else 1  # of each photo
         counts = (count // views for count in (self.images, self.config.images, self.config.batch))
         turns = Turns(*counts, self.processes.rank, self.processes.count)
@@ -377,15 +377,15 @@ class Trainer:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def tick(self, recent: list[dict], seconds: float) -> None:
-        """Save, then measure and draw some validation photos."""
+        """Measure and draw some validation photos, then save; the state last, as a killed run goes on from it."""
         mean = {name: float(sum(step[name] for step in recent)) / len(recent) for name in recent[0]}
         mean = self.processes.mean(mean)
         if self.record:
-            checkpoint.save_state(self.folder, self.parts, self.images, self.steps)
-            checkpoint.save_compact(self.folder, self.networks, self.images)
-            self.average.save_pretrained(self.folder)
             speed = {"images_per_second": len(recent) * self.config.batch / seconds}
             self.record.stats(self.images, {"fidelity_weight": self.weight("fidelity")} | mean | speed | self.look())
+            checkpoint.save_compact(self.folder, self.networks, self.images)
+            self.average.save_pretrained(self.folder)
+            checkpoint.save_state(self.folder, self.parts, self.images, self.steps)
 
     @torch.no_grad()
     def look(self) -> dict:

@@ -275,6 +275,7 @@ print(accepted)
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", samples())
 def test_damaged_files_are_read_or_refused(name, tmp_path):
     """In a process of its own, as a decoder may crash; DECOMP_FUZZ sets how many files of each kind."""

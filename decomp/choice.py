@@ -1,0 +1,44 @@
+"""Which bundled model suits a photo: an animal's, a person's, or nobody knows."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from . import photos
+from .classifier import CERTAIN
+from .decomposer import Decomposer, cached
+from .photos import Photo
+from .weights import bundled
+
+
+class Choice(NamedTuple):
+    """What was recognised in a photo; nothing is stated below a calibrated probability of 80 %."""
+
+    model: str | None  # the model whose class is sure; None: let the person choose
+    stated: str | None  # "cat", "person" ...; what may be said
+    confidence: float  # calibrated probability that this is right; None stated: of the likeliest guess
+    sentence: str  # to show; without a model it offers the choice
+
+
+def choose(image, models: Mapping[str, Decomposer] | None = None) -> Choice:
+    """Look for a cat's face, a human face, and what each model's classifier makes of them and of the whole photo.
+
+    Args:
+        image: whatever `photos.load` accepts.
+        models: by name; default: the bundled ones.
+    Raises:
+        PhotoError: not a photo.
+    """
+    photo = image if isinstance(image, Photo) else photos.load(image)
+    models = models if models is not None else {name: cached(name) for name in bundled()}
+    guesses: list[tuple[float, str, str]] = []  # (probability, name of the model, word)
+    for name, model in models.items():
+        word, probability = model.guess(model.classify(photo))
+        guesses.append((probability, name, word))
+    sure = [guess for guess in guesses if guess[0] >= CERTAIN]
+    if len(sure) == 1:
+        probability, name, word = sure[0]
+        return Choice(name, word, probability, f"{word}, {probability:.0%} sure: model {name}")
+    words = dict.fromkeys(model.spoken(domain) for model in models.values() for domain in model.config.domains)
+    doubt = f"may be {' or '.join(word for _, _, word in sure)}" if sure else "no class is sure"
+    sentence = f"{photo.name}: {doubt}; choose the model and the class yourself (known: {', '.join(words)})"
+    return Choice(None, None, max(guess[0] for guess in guesses), sentence)
