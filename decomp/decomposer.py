@@ -5,6 +5,7 @@ import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +23,28 @@ from .decomposition import Decomposition, channel_index
 from .faces import SMALLEST, Box, crop, find_face, given_box
 from .generator import HUB, Branch, BranchedGenerator
 from .photos import Photo
-from .runtime import Runtime, TorchRuntime
+from .runtime import Runtime, choose
 from .weights import WEIGHTS, bundled
 
 MAX_PARAMETERS = 400_000_000  # nine full StarGAN-v2 generators have 305 million
 MARGIN = 0.3  # by which the centre square must look more like the class than the detector's box
 
 
-def load(name: str | Path = "animals") -> "Decomposer":
+def load(name: str | Path = "animals", runtime: str | None = None) -> "Decomposer":
     """A bundled model by name (offline), a folder with `config.json` and `model.safetensors`, or a hub id "owner/name".
 
+    Args:
+        runtime: who runs the network: "torch", "openvino", or "auto", which is OpenVINO where it is installed and torch
+            elsewhere; None: the environment variable DECOMP_RUNTIME, else "auto".
     Raises:
-        ValueError: no such model; the message lists what is bundled.
+        ValueError: no such model, the message lists what is bundled; no such runtime.
     """
+    model = _find(name)
+    model.runtime = choose(model.generator, runtime)
+    return model
+
+
+def _find(name: str | Path) -> "Decomposer":
     folder = WEIGHTS / str(name) if str(name) in bundled() else Path(name)
     if folder.is_dir():
         missing = [f for f in ("config.json", "model.safetensors") if not (folder / f).is_file()]
@@ -87,7 +97,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         _check_size(config)
         self.config = config
         self.generator = BranchedGenerator(config)
-        self.runtime: Runtime = TorchRuntime(self.generator)
+        self.runtime = Runtime(self.generator)
         self.facts = ChannelFacts()
         self.classifier = DomainClassifier(len(config.domains))
         self.to(memory_format=torch.channels_last).eval()  # 1.1 to 1.3 times as fast on a CPU
@@ -200,6 +210,27 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         centre = found.get("centre") or find_face(photo, "centre")
         in_box, in_centre = self.probabilities(photo, [box, centre])[:, self.domain_index(domain)]
         return centre if in_centre > in_box + MARGIN else box
+
+    def transfer(self, d: Decomposition, target: str | Sequence[str] | Mapping[int | str, str] | None) -> Decomposition:
+        """The same square with other classes; only the branches whose class changes run again.
+
+        Args:
+            d: from this model's `decompose`; with `keep_phi=True` the diffusion is not repeated either.
+            target: as for `decompose`; None is the photo's own class.
+        Raises:
+            ValueError: unknown class or channel.
+        """
+        wanted = self.target_indices(target, d.domain)
+        classes = self.config.domains
+        changed = [k for k, index in enumerate(wanted) if classes[index] != d.targets[k]]
+        as_batch = lambda pictures: torch.from_numpy(pictures).movedim(-1, -3)[None]
+        if d.phi is None or any(side % self.config.stride for side in d.picture.shape[:2]):
+            new = self.runtime(as_batch(d.picture), torch.tensor([wanted]), changed).channels
+        else:
+            new = self.runtime.channels(as_batch(d.phi), torch.tensor([wanted]), changed)
+        channels = d.channels.copy()
+        channels[changed] = new[0].movedim(-3, -1).cpu().numpy()
+        return replace(d, channels=channels, targets=tuple(classes[index] for index in wanted))
 
     @torch.inference_mode()
     def decompose(

@@ -5,6 +5,7 @@ The branch is a narrow StarGAN-v2 generator (Choi et al., 2020) whose style is a
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ class Output(NamedTuple):
     """One pass of the branched generator. Pictures lie around [-1, 1]; v_k and phi_k are signed details."""
 
     residual: Float[Tensor, "b 3 h w"]  # R
-    channels: Float[Tensor, "b m 3 h w"]  # v_1 .. v_M
+    channels: Float[Tensor, "b n 3 h w"]  # v_1 .. v_M, or those that were asked for
     phi: Float[Tensor, "b m 3 h w"]  # what each branch was fed
 
     @property
@@ -158,12 +159,18 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         self.branches = nn.ModuleList(Branch(config) for _ in range(config.branches))
         self.gate = BranchGate(config.branches) if config.gated else None
 
-    def forward(self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"] | Int[Tensor, "b m"]) -> Output:
+    def forward(
+        self,
+        x: Float[Tensor, "b 3 h w"],
+        target: Int[Tensor, "b"] | Int[Tensor, "b m"],
+        which: Sequence[int] | None = None,
+    ) -> Output:
         """Decompose and re-generate a batch.
 
         Args:
             x: photos in [-1, 1], any height and width of at least `2 * stride`.
             target: class index per photo, or per photo and branch.
+            which: run only these branches, 0 .. M - 1; default: all.
         Raises:
             ValueError: the photo is too small for the network.
         """
@@ -177,18 +184,24 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         # phi_k are small differences: in bfloat16 they drown in rounding
         with torch.autocast(x.device.type, enabled=False):
             residual, phi = self.split(x)
-        parts = zip(self.branches, phi.unbind(1), target.unbind(1))
-        if self.gate and not self.training:  # closed branches are not computed
-            gates = self.gate(phi).bool().unbind(1)
-            channels = torch.stack([_where_open(z, *part) for z, part in zip(gates, parts)], dim=1)
-        else:
-            channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
-            if self.gate:
-                channels = channels * self.gate(phi)[:, :, None, None, None]
+        channels = self.channels(phi, target, range(m) if which is None else which)
         return Output(residual[..., :h, :w], channels[..., :h, :w], phi[..., :h, :w])
 
+    def channels(
+        self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int]
+    ) -> Float[Tensor, "b n 3 h w"]:
+        """v_k of the branches `which`, 0 .. M - 1; height and width must be multiples of `config.stride`."""
+        if not len(which):
+            return phi[:, :0]
+        parts = [(self.branches[k], phi[:, k], target[:, k]) for k in which]
+        gates = self.gate(phi)[:, list(which)] if self.gate else None
+        if gates is not None and not self.training:  # closed branches are not computed
+            return torch.stack([_where_open(z, *part) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)
+        channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
+        return channels if gates is None else channels * gates[:, :, None, None, None]
 
-def _where_open(z: Bool[Tensor, "b"], branch: Branch, phi: Tensor, target: Tensor) -> Tensor:
+
+def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, target: Tensor) -> Tensor:
     """v_k, computed for the photos whose gate is open only; 0 for the others."""
     v = torch.zeros_like(phi)
     if z.any():

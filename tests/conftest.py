@@ -1,5 +1,7 @@
 """Real classes at toy sizes, real photos that ship with scikit-image, and tensor shapes checked at every call."""
 
+import os
+
 from jaxtyping import install_import_hook
 
 TENSOR_CODE = (
@@ -30,6 +32,8 @@ LAB = (
 LAB += tuple(f"specialization.{name}" for name in ("classification", "classification_figures", "toy", "toy_figures"))
 TENSOR_CODE += tuple(f"lab.{name}" for name in LAB)
 install_import_hook([f"decomp.{name}" for name in TENSOR_CODE], "beartype.beartype")
+
+os.environ.setdefault("DECOMP_RUNTIME", "torch")  # nothing is compiled that a test does not ask for
 
 import numpy as np
 import pytest

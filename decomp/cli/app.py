@@ -1,6 +1,7 @@
 """What all commands hang on. Heavy imports stay inside the commands, so that --help and --version answer at once."""
 
 import importlib.metadata
+import os
 from typing import Annotated, NoReturn
 
 import typer
@@ -25,10 +26,33 @@ def show_version(wanted: bool):
         raise typer.Exit()
 
 
+def choose_runtime(name: str | None) -> str | None:
+    """Kept in the environment, so that it reaches the processes of --jobs too; `decomp.load` reads it."""
+    if name is not None:
+        accepted = ("auto", "torch", "openvino")
+        if name not in accepted:
+            usage(f"runtime is {name!r}; accepted: {', '.join(accepted)}")
+        os.environ["DECOMP_RUNTIME"] = name
+    return name
+
+
+def limit_threads(count: int | None) -> int | None:
+    """Read by torch and OpenCV when they are imported; OpenVINO takes torch's number."""
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = str(count)
+    return count
+
+
 @app.callback()
 def main(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")
     ] = False,
+    runtime: Annotated[
+        str | None, typer.Option(callback=choose_runtime, help="who runs the network: auto, torch or openvino")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(callback=limit_threads, min=1, max=256, help="processor threads; default: all cores")
+    ] = None,
 ):
     pass
