@@ -28,6 +28,7 @@ from .generator import Branch, BranchedGenerator, Output
 
 RUNTIMES = ("auto", "torch", "openvino")
 VARIABLE = "DECOMP_RUNTIME"  # in the environment: the runtime where none is asked for
+DIGEST = 32  # bytes of a SHA-256, in front of each compiled branch
 KEPT = 16  # models in the cache; beyond it those that were not used for longest go
 
 log = logging.getLogger("decomp")
@@ -174,8 +175,13 @@ def converted(branch: Branch):
 
 
 def read(folder: Path, branches: int) -> list[bytes]:
-    """The compiled branches of a cached model; OSError if there is none."""
-    blobs = [(folder / f"branch-{k}.blob").read_bytes() for k in range(1, branches + 1)]
+    """The compiled branches of a cached model; OSError if one is missing or damaged, which OpenVINO may not notice."""
+    blobs = []
+    for k in range(1, branches + 1):
+        content = (folder / f"branch-{k}.blob").read_bytes()
+        blobs.append(content[DIGEST:])
+        if hashlib.sha256(blobs[-1]).digest() != content[:DIGEST]:
+            raise OSError(f"{folder}: branch {k} is damaged")
     os.utime(folder)
     return blobs
 
@@ -188,7 +194,8 @@ def store(folder: Path, blobs: Sequence[bytes | io.BytesIO]) -> None:
             made = Path(temporary) / "made"
             made.mkdir()
             for k, blob in enumerate(blobs, start=1):
-                (made / f"branch-{k}.blob").write_bytes(blob if isinstance(blob, bytes) else blob.getvalue())
+                content = blob if isinstance(blob, bytes) else blob.getvalue()
+                (made / f"branch-{k}.blob").write_bytes(hashlib.sha256(content).digest() + content)
             if folder.exists():  # damaged, or just made by another process
                 folder.rename(Path(temporary) / "previous")
             made.rename(folder)

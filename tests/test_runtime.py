@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -84,6 +83,8 @@ def test_a_damaged_cache_is_made_anew(toy, cache):
     blob = newest / "branch-2.blob"
     whole = blob.read_bytes()
     blob.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(OSError, match="branch 2 is damaged"):
+        runtime.read(newest, 3)
     assert torch.equal(OpenVINORuntime(toy.generator, False)(x, target).channels, expected)
     assert len(blob.read_bytes()) == len(whole)
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
