@@ -46,7 +46,7 @@ WARM = 12  # frames before a segment from which its average over time starts
 class Frame(NamedTuple):
     """One frame of a film; its time is in units of the film's time base."""
 
-    index: int
+    number: int  # from 0
     photo: Photo
     time: int
 
@@ -109,8 +109,8 @@ class Change:
             change = change + torch.einsum("m,bmchw->bchw", torch.tensor(factors[which]).float(), output.channels.cpu())
             if not i:
                 change = change + self.of_residual * output.residual.cpu()
-        change = change[0].permute(1, 2, 0).numpy()
-        return self._steadied(picture, change) if self.steady else change
+        pixels = change[0].permute(1, 2, 0).numpy()
+        return self._steadied(picture, pixels) if self.steady else pixels
 
     def _steadied(self, picture: np.ndarray, change: np.ndarray) -> np.ndarray:
         """An average over time that forgets at once where the picture moves, and slowly where it only has noise."""
@@ -277,7 +277,7 @@ class Folder:
 
     def write(self, start: int, frames: Iterator[Frame]) -> None:
         for frame in frames:
-            result = self.results[frame.index]
+            result = self.results[frame.number]
             result.parent.mkdir(parents=True, exist_ok=True)
             photos.save(frame.photo, result)
 
@@ -304,7 +304,8 @@ def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
         way = look(model, film, edit)
         write_json(film.parts / "way.json", way)
     Change(model, edit, way["domain"])  # what is wrong with the edit is said before the first frame
-    track = Track([Box(*box, "given") if box else None for box in way["boxes"]], way["frames"], *way["shape"])
+    boxes = [Box(left=b[0], top=b[1], side=b[2], found="given") if b else None for b in way["boxes"]]
+    track = Track(boxes, way["frames"], *way["shape"])
     size = edit.size or model.config.size
     recent: deque[np.ndarray] = deque(maxlen=WARM)
 
@@ -314,17 +315,17 @@ def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
         for square in recent:
             change(square)
         for frame in frames:
-            box = track[frame.index]
+            box = track[frame.number]
             square = crop(frame.photo, box, size)
             recent.append(square)
             yield frame._replace(photo=paste(frame.photo, box, square, square + change(square)))
 
     def segment(frame: Frame) -> int:
-        return frame.index // SEGMENT * SEGMENT
+        return frame.number // SEGMENT * SEGMENT
 
     for start, frames in groupby(tqdm(film, "frames", total=way["frames"], disable=None), segment):
         if film.done(start, start + SEGMENT):
-            recent.extend(crop(frame.photo, track[frame.index], size) for frame in frames)
+            recent.extend(crop(frame.photo, track[frame.number], size) for frame in frames)
         else:
             film.write(start, changed(frames))
     film.finish(range(0, way["frames"], SEGMENT))
@@ -334,7 +335,9 @@ def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
 
 def look(model: Decomposer, film: Film | Folder, edit: Edit) -> dict:
     """The first walk: where the face is in every few frames, and its class."""
-    boxes, probabilities, count, shape = [], [], 0, (0, 0)
+    boxes: list[list[int] | None] = []
+    probabilities: list[dict[str, float]] = []
+    count, shape = 0, (0, 0)
     for frame in tqdm(film, "faces", disable=None):
         height, width = frame.photo.pixels.shape[:2]
         if count and (width, height) != shape:
@@ -342,7 +345,7 @@ def look(model: Decomposer, film: Film | Folder, edit: Edit) -> dict:
                 f"{frame.photo.name}: is {width} x {height} pixels; the frames before are {shape[0]} x {shape[1]}"
             )
         count, shape = count + 1, (width, height)
-        if frame.index % EVERY:
+        if frame.number % EVERY:
             continue
         found = [box for box in model.find_faces(frame.photo).values() if box.found != "centre"]
         boxes.append([found[0].left, found[0].top, found[0].side] if found else None)

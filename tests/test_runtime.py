@@ -86,7 +86,7 @@ def test_a_damaged_cache_is_made_anew(toy, cache):
     with pytest.raises(OSError, match="branch 2 is damaged"):
         runtime.read(newest, 3)
     assert torch.equal(OpenVINORuntime(toy.generator, False)(x, target).channels, expected)
-    assert len(blob.read_bytes()) == len(whole)
+    assert len(runtime.read(newest, 3)) == 3
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 

@@ -82,16 +82,15 @@ def receive(
 
 
 def turn(visit: Visit, model: Decomposer, targets: Sequence[str]) -> Visit:
-    """The same photo with each channel as the class asked for; the network runs once more.
+    """The same photo with each channel as the class asked for; the branches that change run once more.
 
     Decomposition keeps E = x - f(x, target), which undoes a change of class. Here E stays that of the photo's own
-    class,
-    so that the change shows on the photo and its fine detail stays: x + sum_k (v_k(target) - v_k(own)).
+    class, so that the change shows on the photo and its fine detail stays: x + sum_k (v_k(target) - v_k(own)).
     """
     own = visit.own
     if all(target == own.domain for target in targets):
         return replace(visit, turned=own)
-    d = model.decompose(visit.photo, own.domain, list(targets), len(own.picture), own.box)
+    d = model.transfer(own, list(targets))
     picture = own.picture + (d.channels - own.channels).sum(axis=0)
     return replace(visit, turned=replace(own, picture=picture, channels=d.channels, targets=d.targets))
 
