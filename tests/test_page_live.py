@@ -64,8 +64,8 @@ FAINT = """() => {
   return faint;
 }"""
 # Captions and labels whose text does not fit into their box
-CLIPPED = """() => [...document.querySelectorAll('figcaption, .desk label span, .tab-container button, .compare b')]
-  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflow !== 'visible')
+CLIPPED = """() => [...document.querySelectorAll('figcaption b, figcaption span, .desk label, .tab-container button')]
+  .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
   .map(e => e.textContent.trim().slice(0, 60))"""
 
 
@@ -258,6 +258,8 @@ class TestInTheBrowser:
         other = opened(browser, page.url)
         other.wait_for_function("() => document.querySelector('#strength-3 input[type=number]').value === '2.5'")
         assert np.array_equal(after(other), edited)
+        label = "#strength-3 label"
+        assert other.locator(label).first.inner_text() == page.locator(label).first.inner_text() != "channel 3"
         other.context.close()
         changed(page, page.locator("#reset").click)
         page.wait_for_function("() => !location.search.includes('strengths')")

@@ -130,7 +130,10 @@ class Page:
         def first(search: str) -> Updates:
             names = [name for name in self.models if f"model={name}" in str(search).lstrip("?").split("&")]
             wanted = [visit for visit in self.examples.values() if visit.model in names]
-            return welcomed(lambda: (wanted or list(self.examples.values()))[0])() | mixer.from_address(search)
+            updates = welcomed(lambda: (wanted or list(self.examples.values()))[0])()
+            for part, value in mixer.from_address(search).items():
+                updates[part] = {**updates[part], "value": value} if part in updates else value
+            return updates
 
         search = gr.Textbox(visible=False)
         demo.load(

@@ -98,7 +98,7 @@ class Column:
                 self.use = gr.Button("Use this square", size="sm", min_width=120)
                 self.find = gr.Button("Find the face again", size="sm", min_width=120)
 
-    def upload(self, name: str, size: int, photo: dict | None, progress=gr.Progress()) -> Visit | None:  # noqa: B008
+    def upload(self, name: str, size: int, photo: dict | None, progress=gr.Progress()) -> Visit | None:
         if photo is None:
             return None
         progress(0, desc="Finding the face and running the network")
