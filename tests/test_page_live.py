@@ -343,8 +343,7 @@ class TestInTheBrowser:
         assert name == "cat.ora" and b"mimetypeimage/openraster" in data[:100]
 
     def test_upload_and_the_edit_in_the_whole_photo(self, page, photo, tmp_path):
-        page.get_by_label("faces: female, male").check()
-        page.wait_for_function("() => document.querySelector('#says .says').innerText.includes('male')")
+        told_something_new(page, page.get_by_label("faces: female, male").check)
         upload(page, photo)
         assert "found by the face detector" in told(page)
         assert "1024 x 1024" in told(page)
