@@ -156,12 +156,12 @@ class Decomposition:
                 raise ValueError(f"{len(strengths)} strengths for {len(self.channels)} channels")
             strengths = dict(enumerate(strengths, start=1))
         result = (self.picture if base == "photo" else self.regenerated).copy()
-        seen = set()
+        given = set()
         for name, strength in strengths.items():
             key = layer_key(self.names, name)
-            if key in seen:
+            if key in given:
                 raise ValueError(f"layer {name!r} is given twice, by number and by name")
-            seen.add(key)
+            given.add(key)
             if not np.isfinite(strength):
                 raise ValueError(f"strength of {name!r} is {strength}; a finite number is needed")
             if base == "regenerated" and name == "unexplained":

@@ -18,10 +18,10 @@ from .config import ModelConfig
 from .diffusion import build_split, conv3x3
 from .gates import BranchGate
 
+TAGS = ("image-decomposition", "branch-specialization")
 HUB = {  # how models are shared: `save_pretrained`, `from_pretrained`, `push_to_hub`
     "library_name": "decomp",
-    "license": "cc-by-nc-4.0",
-    "tags": ["image-decomposition", "branch-specialization"],
+    "tags": list(TAGS),  # the hub client adds its own
     "coders": {ModelConfig: (lambda config: config.to_dict(), ModelConfig.from_dict)},
 }
 

@@ -131,7 +131,7 @@ def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
 def linear_share(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
     """Share of v_k's variance that one linear combination of all phi's (and their colours) explains, pixel by pixel.
 
-    1 means that the channel is a fixed filter of the photo: a plain filter bank, the second trap.
+    1 means that the channel is a fixed filter of the photo: the network is then a plain filter bank.
     """
     moments = Moments()
     moments.add(v, phi)

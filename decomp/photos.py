@@ -571,8 +571,8 @@ def find(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise PhotoError(f"{folder}: no such folder; accepted: a folder with photos ({', '.join(SUFFIXES)})")
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)

@@ -28,7 +28,7 @@ def test_correlation_of_channels():
 
 
 def test_filter_bank_is_recognised():
-    """v_k = phi_k, or any mixture of the phi's, is the second trap: linear share 1. What is new has share 0."""
+    """v_k = phi_k, or any mixture of the phi's, is a plain filter bank: linear share 1. What is new has share 0."""
     torch.manual_seed(0)
     phi, new = torch.randn(2, 4, 3, 3, 32, 32).unbind(0)
     mixed = torch.einsum("jk,bkchw->bjchw", torch.randn(3, 3), phi)

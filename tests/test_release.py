@@ -106,9 +106,27 @@ def test_without_epochs_the_classifier_is_kept(run, data, tmp_path):
 
 def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, tmp_path):
     card = tmp_path / "toy" / "README.md"
-    call("release", run, "--data", data, "--out", card.parent, "--epochs", 1)
+    call(
+        "release",
+        run,
+        "--data",
+        data,
+        "--out",
+        card.parent,
+        "--epochs",
+        1,
+        "--licence",
+        "cc-by-nc-4.0",
+        "--tag",
+        "owls",
+    )
     text = card.read_text()
-    assert text.startswith("---\nlicense: cc-by-nc-4.0\n") and "## Recipe" in text and "| LPIPS-VGG | 0.250 |" in text
+    assert (
+        text.startswith("---\nlicense: cc-by-nc-4.0\n")
+        and "branch-specialization, owls]" in text
+        and "## Recipe" in text
+        and "| LPIPS-VGG | 0.250 |" in text
+    )
     text = text.replace("cc-by-nc-4.0", "mit", 1).replace("0.250", "0.001")
     mine = f"{BEGIN}\n## Recipe\n\nby hand: 3 < 4 & \\1\n\n\nend\n{END}"
     text = re.sub(f"{BEGIN}.*{END}", lambda _: mine, text, flags=re.DOTALL)
@@ -132,6 +150,7 @@ def test_every_number_of_the_card_is_a_figure(run, data, tmp_path):
     call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1)
     figures = json.loads((tmp_path / "toy" / "figures.json").read_text())
     card = (tmp_path / "toy" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: decomp\n")  # no licence that nobody gave
     assert f"| PSNR | {figures['psnr']:.1f} dB | R alone: {figures['psnr_of_residual']:.1f} dB |" in card
     for k, name in enumerate(figures["channels"], start=1):
         assert f"| {k} | {name} | {figures['rms_channels'][k - 1]:.3f}" in card

@@ -250,9 +250,7 @@ def test_the_experiment_from_data_to_page(tiny, tmp_path, monkeypatch):
     assert len(told.numbers["3"]["norms"]) == 3
     assert len(told.numbers["hessian"]["end"]["blocks"]) == 3
     assert 0 < told.numbers["hessian"]["start"]["diagonal_share"] <= 1
-    assert {c.held for c in told.claims} <= {True, False} and f"{told.numbers['3']['correlation']:.2f}" in told.claims[
-        1
-    ].measured
+    assert len(told.claims) == 6 and f"{told.numbers['3']['correlation']:.2f}" in told.claims[1].measured
     for name in told.figures:
         with Image.open(out / "classify" / name) as picture:
             assert picture.size[0] > 300

@@ -139,7 +139,7 @@ def test_killed_run_loses_at_most_one_tick(data, tmp_path):
     saved = rows(run)[-1]["images"]
     resumed = Trainer(MODEL, config(), data, run)
     assert resumed.images - saved in (0, 16)  # killed between the state and its line in the figures, or not
-    assert [p for p in run.rglob(".*") if p.is_file()] == [] or resumed.images >= saved
+    assert resumed.images >= saved  # whatever was half written
 
 
 def test_compact_checkpoint_starts_another_run(data, tmp_path):

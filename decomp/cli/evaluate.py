@@ -89,6 +89,8 @@ def release(
     against: Against = None,
     eyes: Eyes = None,
     other: Other = None,
+    licence: Annotated[str | None, typer.Option(help="of the weights, for a new card, such as cc-by-nc-4.0")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="for a new card, repeatable")] = None,
 ):
     """Make a model folder of a training run: weights in half precision, channels named, figures, card."""
     import torch
@@ -97,7 +99,7 @@ def release(
 
     try:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        write(run, data, out, epochs, eyes, given_model(against), device, photos_of(other))
+        write(run, data, out, epochs, eyes, given_model(against), device, photos_of(other), licence, tag or ())
     except (ValueError, OSError) as error:
         usage(str(error))
     typer.echo(out)

@@ -22,11 +22,11 @@ VERDICTS = {True: "held    ", False: "NOT held", None: "unclear "}  # None: too 
 def experiment(run, *args):
     """Run one, tell its claims; a usage error where its input is not what it needs."""
     try:
-        found = run(*args)
+        findings = run(*args)
     except (ValueError, OSError) as error:
         usage(str(error))
-    typer.echo(f"{found.title}: {found.seconds:.0f} s")
-    for claim in found.claims:
+    typer.echo(f"{findings.title}: {findings.seconds:.0f} s")
+    for claim in findings.claims:
         typer.echo(f"  {VERDICTS[claim.held]}  {claim.text} {claim.measured} ({claim.source})")
 
 

@@ -79,11 +79,11 @@ def check(root: str | os.PathLike, size: int | None = None, jobs: int = 1) -> Re
     sides, same = defaultdict(list), defaultdict(list)
     files = [path for folder in folders.values() for path in photos.find(folder)]
     names = [path.relative_to(root).as_posix() for path in files]
-    for name, seen in zip(names, tqdm(each(_look, zip(files, names), jobs), total=len(files), unit="photo")):
-        if isinstance(seen, str):
-            report.unreadable.append(seen)
+    for name, look in zip(names, tqdm(each(_look, zip(files, names), jobs), total=len(files), unit="photo")):
+        if isinstance(look, str):
+            report.unreadable.append(look)
             continue
-        width, height, digest = seen
+        width, height, digest = look
         split, domain, _ = name.split("/", 2)
         sides[split, domain].append(min(width, height))
         same[digest].append(name)

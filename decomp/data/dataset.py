@@ -30,10 +30,10 @@ def domains_of(root: Path) -> tuple[str, ...]:
     Raises:
         ValueError: there are none.
     """
-    found = sorted(p.name for p in (root / "train").glob("*") if p.is_dir() and not p.name.startswith("."))
-    if not found:
+    names = sorted(p.name for p in (root / "train").glob("*") if p.is_dir() and not p.name.startswith("."))
+    if not names:
         raise ValueError(f"{root}: has no folders train/CLASS with photos; see `decomp data prepare`")
-    return tuple(found)
+    return tuple(names)
 
 
 def square(path: Path, size: int) -> np.ndarray:

@@ -41,10 +41,10 @@ class Folder:
     """The photos below a folder, without those below `out`."""
 
     def __init__(self, path: Path, out: Path):
-        found = photos.find(path)
+        paths = photos.find(path)
         if out.resolve().is_relative_to(path.resolve()):
-            found = [photo for photo in found if not photo.resolve().is_relative_to(out.resolve())]
-        self.path, self.names = path, {photo.relative_to(path).as_posix() for photo in found}
+            paths = [photo for photo in paths if not photo.resolve().is_relative_to(out.resolve())]
+        self.path, self.names = path, {photo.relative_to(path).as_posix() for photo in paths}
 
     def read(self, name: str) -> Path:
         return self.path / name
@@ -87,16 +87,16 @@ def from_afhq(source: Folder | Archive) -> list[Entry]:
     Raises:
         ValueError: there are none, or there are several such data sets in it.
     """
-    found, tops = [], set()
+    entries, tops = [], set()
     for name in sorted(source.names):
         if reason := refused(name):
-            found.append(Entry(name, status="failed", reason=f"{shown(name)}: {reason}"))
+            entries.append(Entry(name, status="failed", reason=f"{shown(name)}: {reason}"))
             continue
         parts = name.split("/")
         at = next((i for i, part in enumerate(parts[:-2]) if part in SPLITS), None)
         if at is not None:
             tops.add("/".join(parts[:at]))
-            found.append(Entry(name, parts[at + 1], parts[at], "/".join(parts[at + 2 :]), name))
+            entries.append(Entry(name, parts[at + 1], parts[at], "/".join(parts[at + 2 :]), name))
     if not tops:
         raise ValueError(
             f"{source.path}: holds no photos at train/CLASS/ and val/CLASS/ or test/CLASS/, as AFHQ does; for photos "
@@ -104,7 +104,7 @@ def from_afhq(source: Folder | Archive) -> list[Entry]:
         )
     if len(tops) > 1:
         raise ValueError(f"{source.path}: holds {len(tops)} data sets, {', '.join(sorted(tops)[:3])}; name one of them")
-    return found
+    return entries
 
 
 def from_csv(source: Folder | Archive, table: Path) -> list[Entry]:
@@ -126,7 +126,7 @@ def from_csv(source: Folder | Archive, table: Path) -> list[Entry]:
             raise ValueError(f"{table.name}: is no CSV in UTF-8 ({error})") from error
     if not rows:
         raise ValueError(f"{table.name}: names no photos")
-    found = []
+    entries = []
     for number, row in enumerate(rows, start=1):
         split = row.get("split")
         entry = Entry(row["file"], row["domain"], split, below=row["file"])
@@ -136,8 +136,8 @@ def from_csv(source: Folder | Archive, table: Path) -> list[Entry]:
         elif split is not None and split not in SPLITS:
             reason = f"{entry.photo}: its split in {table.name} is {split!r}; accepted: {', '.join(SPLITS)}"
             entry = replace(entry, status="failed", reason=reason)
-        found.append(locate(entry))
-    return found
+        entries.append(locate(entry))
+    return entries
 
 
 def from_attributes(source: Folder | Archive, table: Path, attribute: str) -> list[Entry]:
@@ -170,13 +170,13 @@ def from_attributes(source: Folder | Archive, table: Path, attribute: str) -> li
     # CelebAMask-HQ holds 400,000 masks beside its photos
     inside = {name for name in source.names if CELEBA_PHOTOS in name.split("/")[:-1]}
     locate = locator(inside or source.names)
-    found = []
+    entries = []
     for number, (photo, *values) in enumerate(rows, start=3):
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise ValueError(f"{table.name}: line {number} is not a file and {len(names)} values, each 1 or -1")
         domain = domains[0] if values[names.index(wanted)] == "1" else domains[1]
-        found.append(locate(Entry(photo, domain, below=photo)))
-    return found
+        entries.append(locate(Entry(photo, domain, below=photo)))
+    return entries
 
 
 def attribute_file(source: Path) -> Path:

@@ -21,7 +21,7 @@ from ..classifier import FILE as CLASSES
 from ..data.dataset import square
 from ..decomposer import Decomposer, load
 from ..decomposition import to_bytes
-from ..generator import HUB, BranchedGenerator
+from ..generator import HUB, TAGS, BranchedGenerator
 from ..templates import TEMPLATES
 from ..training.classifier import PER_CLASS, fit, recognition
 from ..weights import fingerprint
@@ -40,11 +40,6 @@ One line for each channel, from looking at contact sheets.
 ## Limits
 
 What the model does badly."""
-HEAD = f"""---
-license: {HUB["license"]}
-library_name: {HUB["library_name"]}
-tags: [image-decomposition, branch-specialization]
----"""
 MEASURED = 4  # every so many photos of other things are kept back, to measure on
 NAMED_BY = 64  # photos of each class that the channels' roles are measured on
 
@@ -58,6 +53,8 @@ def release(
     against: Decomposer | None = None,
     device: str = "cpu",
     other: Sequence[Path] = (),
+    licence: str | None = None,
+    tags: Sequence[str] = (),
 ) -> dict:
     """Write a model folder with its figures and its card, all or nothing; returns the figures.
 
@@ -68,6 +65,7 @@ def release(
         epochs: of the classifier behind `domain="auto"`; 0 keeps the one that is in `out`.
         eyes, against: see `evaluate`.
         other: photos of none of the classes, which the classifier learns to tell apart; every fourth is only measured.
+        licence, tags: front matter of a new card, besides the tags that every model has.
     Raises:
         PhotoError: a folder or a photo of the data cannot be read.
         EvaluationError: the run has no weights, `out` no classifier to keep, or see `evaluate`.
@@ -100,7 +98,7 @@ def release(
             final, data, None, against, eyes, other=measured_on(other)
         )
         (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-        (made / "README.md").write_text(model_card(figures, written))
+        (made / "README.md").write_text(model_card(figures, written, licence, tags))
         (made / "model.safetensors").chmod(0o644)  # it is saved for its owner alone
         out.mkdir(exist_ok=True)
         (out / CLASSES).unlink(missing_ok=True)
@@ -161,7 +159,16 @@ def named(model: Decomposer, shown: list) -> Decomposer:
     return result
 
 
-def model_card(figures: dict, written: str | None = None) -> str:
+def front_matter(licence: str | None, tags: Sequence[str]) -> str:
+    """What a hub reads of a card; a licence is stated only where one is given."""
+    stated = [f"license: {licence}"] if licence else []
+    listed = ", ".join(dict.fromkeys([*TAGS, *tags]))
+    return "\n".join(["---", *stated, f"library_name: {HUB['library_name']}", f"tags: [{listed}]", "---"])
+
+
+def model_card(
+    figures: dict, written: str | None = None, licence: str | None = None, tags: Sequence[str] = ()
+) -> str:
     """The card with these figures; front matter and prose of the card `written` before are kept.
 
     A card that has no marks was written by hand altogether and comes back as it is.
@@ -175,7 +182,7 @@ def model_card(figures: dict, written: str | None = None) -> str:
         figures=figures,
         sections={title: table for title, table in sections.items() if table},
         channels=report.channel_rows(figures),
-        head=head[0] if head else HEAD,
+        head=head[0] if head else front_matter(licence, tags),
         begin=BEGIN,
         prose=prose[1] if prose else PROSE,
         end=END,

@@ -78,7 +78,7 @@ SECTIONS = {
         ),
         Figure(
             "accuracy_regenerated",
-            "still told as its own class",
+            "still classified as its own class",
             "{:.1%}",
             "Share of the f(x) that a classifier trained on real photos puts in the photo's class.",
             "higher",
@@ -88,7 +88,7 @@ SECTIONS = {
     "The photo, turned into another class": [
         Figure(
             "accuracy_transferred",
-            "told as the class asked for",
+            "classified as the class asked for",
             "{:.1%}",
             "Share of transferred photos that a classifier trained on real photos puts in the class asked for.",
             "higher",
@@ -224,7 +224,7 @@ SECTIONS = {
             beside=("stability.mean_of_random_pairs", "channels paired at random"),
         ),
     ],
-    "Exactness, size, and the class told": [
+    "Exactness, size, and the classifier": [
         Figure(
             "identity_error_diffusion",
             "largest error of x = R + sum phi_k",
@@ -244,9 +244,9 @@ SECTIONS = {
         Figure("gmac", "GMAC", "{:.2f}", "Multiply-accumulates, in billions, for one photo at the size of training."),
         Figure(
             "auto_accuracy",
-            "class told automatically",
+            "class found automatically",
             "{:.1%}",
-            "Share of real photos whose class is told right, with the search for the face in front.",
+            "Accuracy of the classifier on real photos, with the search for the face in front.",
             "higher",
         ),
         Figure(

@@ -158,9 +158,9 @@ def describe(f: dict, size: int) -> str:
 
 def name(figures: list[dict], size: int) -> list[dict]:
     """The same figures, each with a unique "name" in front."""
-    seen, named = {}, []
+    counts, named = {}, []
     for f in figures:
         label = describe(f, size)
-        seen[label] = seen.get(label, 0) + 1
-        named.append({"name": label if seen[label] == 1 else f"{label} {'I' * seen[label]}"} | f)
+        counts[label] = counts.get(label, 0) + 1
+        named.append({"name": label if counts[label] == 1 else f"{label} {'I' * counts[label]}"} | f)
     return named

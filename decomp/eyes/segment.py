@@ -31,7 +31,7 @@ BAND_X, BAND_Y = 0.95, 0.35  # half its width and height, in IOD
 BAND_BLUR = 0.02  # IOD
 PLACE = 0.2  # IOD: radius of the surface's own idea of an eye
 FADE = (0.20, 0.34)  # IOD from a place: where the segmented image fades into its surroundings
-MU, DT, TOL, ITERATIONS = 0.1, 0.5, 1e-4, 60  # Chan-Vese; the default tol stops after one iteration (ecosystem notes)
+MU, DT, TOL, ITERATIONS = 0.1, 0.5, 1e-4, 60  # Chan-Vese; the default tol stops after one iteration
 
 SMALLEST, LARGEST = 0.015, 0.25  # area of an eye, in IOD squared
 NEAR = 0.25  # IOD: a component this far from its place is no eye

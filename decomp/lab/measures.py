@@ -42,14 +42,14 @@ def off_diagonal(matrix: Float[Tensor, "m m"]) -> float:
     return float((matrix.abs().sum() - matrix.abs().trace()) / max(1, m * (m - 1)))
 
 
-def telling(said: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n classes"]:
+def telling(logits: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n classes"]:
     """What logits tell of an image.
 
     Taken off: their mean over the classes, which a softmax does not see, and what a branch says of all images alike,
     which a bias could say.
     """
-    seen = said - said.mean(dim=2, keepdim=True)
-    return seen - seen.mean(dim=1, keepdim=True)
+    centred = logits - logits.mean(dim=2, keepdim=True)
+    return centred - centred.mean(dim=1, keepdim=True)
 
 
 def confidence(outputs: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n"]:

@@ -17,18 +17,18 @@ def write_page(folder: Path) -> Path:
     Raises:
         ValueError: there is no experiment, or one that can't be read.
     """
-    found = sorted(path.parent for path in folder.glob(f"*/{FILE}"))
-    if not found:
+    folders = sorted(path.parent for path in folder.glob(f"*/{FILE}"))
+    if not folders:
         raise ValueError(f"{folder} holds no experiment; accepted: a folder that `decomp lab` wrote into")
     experiments = []
-    for experiment in found:
+    for experiment in folders:
         try:
-            told = read(experiment)
-            pictures = [(name, caption, _data_url(experiment / name)) for name, caption in told.figures.items()]
+            findings = read(experiment)
+            pictures = [(name, caption, _data_url(experiment / name)) for name, caption in findings.figures.items()]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{experiment} can't be read: {error}") from error
-        numbers = json.dumps(told.numbers, indent=1)
-        experiments.append({"name": experiment.name, "told": told, "pictures": pictures, "numbers": numbers})
+        numbers = json.dumps(findings.numbers, indent=1)
+        experiments.append({"name": experiment.name, "told": findings, "pictures": pictures, "numbers": numbers})
     page = TEMPLATES.get_template("lab.html").render(experiments=experiments)
     with atomic(folder / PAGE) as temporary:
         temporary.write_text(page)

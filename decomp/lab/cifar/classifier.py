@@ -150,11 +150,11 @@ def one_epoch(model, data: Images, count: int, schedule: Schedule, rng, optimize
 def outputs(model: nn.Module, data: Images, batch: int = 500) -> Float[Tensor, "m n classes"]:
     """What each branch says of each image, as it is summed; one row for an unbranched network."""
     device = next(model.parameters()).device
-    said = []
+    logits = []
     for pixels in data.pixels.split(batch):
         x = normalised(pixels.to(device))
-        said.append((model.outputs(x) if isinstance(model, Branched) else model(x)[None]).cpu())
-    return torch.cat(said, dim=1)
+        logits.append((model.outputs(x) if isinstance(model, Branched) else model(x)[None]).cpu())
+    return torch.cat(logits, dim=1)
 
 
 def accuracy(said: Float[Tensor, "m n classes"], labels: Tensor) -> float:

@@ -161,14 +161,14 @@ def claims_of_split(branched: Mapping[str, dict], combined: Mapping[str, float])
 
 def claim_of_frequency(measured: Mapping[str, dict]) -> Claim:
     """Are colour filters those of low frequency?"""
-    found = {name: f["colour_frequency"] for name, f in measured.items()}
+    by_network = {name: f["colour_frequency"] for name, f in measured.items()}
     return Claim(
         "Colour filters have low frequency, black-and-white ones high",
         "Distill, figure 1",
         "rank correlation of colour and frequency: "
-        + ", ".join(f"{name} {f['rho']:.2f} (p = {f['p']:.2g})" for name, f in found.items()),
+        + ", ".join(f"{name} {f['rho']:.2f} (p = {f['p']:.2g})" for name, f in by_network.items()),
         # In every network, and not by chance.
-        all(f["rho"] < 0 and f["p"] < LEVEL for f in found.values()),
+        all(f["rho"] < 0 and f["p"] < LEVEL for f in by_network.values()),
     )
 
 
@@ -176,16 +176,16 @@ def claims_of_factors(measured: Mapping[str, dict]) -> list[Claim]:
     """Without branches: is the largest factor of the absolute weights colour, and the second frequency?"""
     claims = []
     for factor, what, other in (("first", "colour", "frequency"), ("second", "frequency", "colour")):
-        found = {name: f["factors"][factor] for name, f in measured.items() if "factors" in f}
-        told = lambda f, key: f"{key} {f[key]['rho']:+.2f} (p = {f[key]['p']:.2g})"
+        by_network = {name: f["factors"][factor] for name, f in measured.items() if "factors" in f}
+        described = lambda f, key: f"{key} {f[key]['rho']:+.2f} (p = {f[key]['p']:.2g})"
         claims.append(
             Claim(
                 f"Without branches, the {factor} factor of the absolute weights is {what}",
                 "Distill, figure 6",
                 "rank correlation with "
-                + "; ".join(f"{name}: {told(f, what)}, {told(f, other)}" for name, f in found.items()),
+                + "; ".join(f"{name}: {described(f, what)}, {described(f, other)}" for name, f in by_network.items()),
                 # In every network: not by chance, and more than with the other property.
-                all(f[what]["p"] < LEVEL and abs(f[what]["rho"]) > abs(f[other]["rho"]) for f in found.values()),
+                all(f[what]["p"] < LEVEL and abs(f[what]["rho"]) > abs(f[other]["rho"]) for f in by_network.values()),
             )
         )
     return claims

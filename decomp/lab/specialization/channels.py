@@ -34,8 +34,8 @@ def told(model: Decomposer, x: Tensor, own: Tensor) -> dict:
     loss = lambda summed: (residual + summed - x).square().mean()
     inputs = phi.unbind(1)
     second = hessian([varied(b, LAYER, p, own) for b, p in zip(model.generator.branches, inputs)], loss)
-    said = torch.stack([branch(p, own) for branch, p in zip(model.generator.branches, inputs)])
-    collaborative, distributive = measures.gradient_factors(said, loss(said.sum(dim=0)), model.generator.branches)
+    outputs = torch.stack([branch(p, own) for branch, p in zip(model.generator.branches, inputs)])
+    collaborative, distributive = measures.gradient_factors(outputs, loss(outputs.sum(dim=0)), model.generator.branches)
     blocks = block_norms(second.whole())
     is_active = measures.active(f)
     return {

@@ -57,32 +57,32 @@ def sharing(contribution: Tensor) -> float:
     return float(torch.special.entr(shares).sum(dim=0).exp().mean())
 
 
-def same_favourites(said: Tensor, labels: Tensor, count: int = 100) -> float:
+def same_favourites(logits: Tensor, labels: Tensor, count: int = 100) -> float:
     """Share of their `count` most confident images of a class that two branches have in common; a mean over classes."""
-    scores, common = measures.telling(said), []
-    for c in range(said.shape[2]):
+    scores, common = measures.telling(logits), []
+    for c in range(logits.shape[2]):
         own = scores[:, labels == c, c]
         chosen = torch.zeros_like(own).scatter_(1, own.topk(count, dim=1).indices, 1.0)
         common.append(measures.off_diagonal(chosen @ chosen.mT / count))
     return float(np.mean(common))
 
 
-def figures_of(said: Tensor, labels: Tensor) -> dict:
+def figures_of(logits: Tensor, labels: Tensor) -> dict:
     """Numbers of one sum of branches, from its logits (M, N, classes) on the test images."""
-    f = measures.responses(measures.telling(said))
+    f = measures.responses(measures.telling(logits))
     norms, is_active = measures.norms(f), measures.active(f)
-    active = said[is_active]
-    seen = said - said.mean(dim=2, keepdim=True)
-    constant = seen.mean(dim=1).square().sum() / seen.square().mean(dim=1).sum()
+    active = logits[is_active]
+    centred = logits - logits.mean(dim=2, keepdim=True)
+    constant = centred.mean(dim=1).square().sum() / centred.square().mean(dim=1).sum()
     return {
-        "accuracy": accuracy(said, labels),
+        "accuracy": accuracy(logits, labels),
         "norms": [round(float(n), 4) for n in norms],
         "active": int(is_active.sum()),
         "correlation": measures.off_diagonal(measures.correlation(measures.responses(measures.telling(active)))),
         "branches_per_class": sharing(measures.contribution(measures.telling(active), labels)),
         "same_favourites": same_favourites(active, labels),
         "constant": float(constant),  # share of the branches' energy that is the same for all images
-        "accuracy_of_branches": [round(accuracy(one[None], labels), 4) for one in said],
+        "accuracy_of_branches": [round(accuracy(one[None], labels), 4) for one in logits],
     }
 
 
@@ -90,15 +90,15 @@ def ends(start: Branched, end: Branched, data: Images) -> dict:
     """Hessian of the first layer and the gradient's factors on training images, as initialised and as trained."""
     chosen = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))[:HESSIAN_IMAGES]
     x, labels = normalised(data.pixels[chosen]).contiguous(), data.labels[chosen]
-    told = {}
+    by_end = {}
     for when, model in (("start", start), ("end", end)):
         model.train()
         loss = lambda f: F.cross_entropy(f, labels)
         second = hessian_of(model, "stem", x, loss)
-        said = model.outputs(x)
-        collaborative, distributive = measures.gradient_factors(said, loss(said.sum(dim=0)), model.members)
+        logits = model.outputs(x)
+        collaborative, distributive = measures.gradient_factors(logits, loss(logits.sum(dim=0)), model.members)
         whole, joint = block_norms(second.whole()), block_norms(second.joint)
-        told[when] = {
+        by_end[when] = {
             "diagonal_share": diagonal_share(whole),
             "diagonal_share_joint": diagonal_share(joint),
             "norm": float(whole.norm()),
@@ -107,7 +107,7 @@ def ends(start: Branched, end: Branched, data: Images) -> dict:
             "collaborative": float(collaborative),
             "distributive": distributive.tolist(),
         }
-    return told
+    return by_end
 
 
 def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
@@ -118,14 +118,14 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
     """
     experiment, train, test = configured(config), load(data, True), load(data, False)
     schedule, labels = experiment.schedule, test.labels
-    said, numbers = {}, {}
+    logits, numbers = {}, {}
     for name in dict.fromkeys((*experiment.networks, *TRAINED_ALONE)):
         model, seconds = classifier.fit(name, train, schedule, out / name, device)
-        said[name] = outputs(model, test)
+        logits[name] = outputs(model, test)
         size = {"parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds, 1)}
-        numbers[name] = size | figures_of(said[name], labels)
-    said["alone"] = torch.cat([said[name] for name in TRAINED_ALONE])
-    numbers["alone"] = figures_of(said["alone"], labels)
+        numbers[name] = size | figures_of(logits[name], labels)
+    logits["alone"] = torch.cat([logits[name] for name in TRAINED_ALONE])
+    numbers["alone"] = figures_of(logits["alone"], labels)
     started = time.monotonic()
     start, end = (classifier.build(experiment.shown, schedule.stride) for _ in range(2))
     load_model(start, out / experiment.shown / "start.safetensors")
@@ -133,7 +133,7 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
     second = ends(start, end, train)
     spent = time.monotonic() - started + sum(told.get("seconds", 0) for told in numbers.values())
     branched = [name for name in experiment.networks if name.isdecimal()]
-    figures = draw.figures(numbers, second, branched, said[experiment.shown], said["alone"], test)
+    figures = draw.figures(numbers, second, branched, logits[experiment.shown], logits["alone"], test)
     numbers |= {"hessian": second, "schedule": asdict(schedule)}
     command = f"decomp lab classify --data DATA --config {config}"
     told = claims(numbers, branched, experiment.shown)
