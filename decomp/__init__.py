@@ -1,4 +1,4 @@
-"""decomp: a photo of a face, taken apart into channels that a generator learnt to tell apart by itself.
+"""decomp: decomposes a photo of a face into channels that a branched generator has learnt by itself.
 
 The walk: photos.py -> faces.py -> diffusion.py -> generator.py -> decomposer.py -> decomposition.py.
 """

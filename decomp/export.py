@@ -1,4 +1,4 @@
-"""Last step of the walk on the command line: a decomposition as pictures to look at and as exact numbers."""
+"""Last step of the walk on the command line: a decomposition as pictures and as exact numbers."""
 
 import json
 import re

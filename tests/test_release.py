@@ -106,27 +106,11 @@ def test_without_epochs_the_classifier_is_kept(run, data, tmp_path):
 
 def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, tmp_path):
     card = tmp_path / "toy" / "README.md"
-    call(
-        "release",
-        run,
-        "--data",
-        data,
-        "--out",
-        card.parent,
-        "--epochs",
-        1,
-        "--licence",
-        "cc-by-nc-4.0",
-        "--tag",
-        "owls",
-    )
+    stated = ("--licence", "cc-by-nc-4.0", "--tag", "owls")
+    call("release", run, "--data", data, "--out", card.parent, "--epochs", 1, *stated)
     text = card.read_text()
-    assert (
-        text.startswith("---\nlicense: cc-by-nc-4.0\n")
-        and "branch-specialization, owls]" in text
-        and "## Recipe" in text
-        and "| LPIPS-VGG | 0.250 |" in text
-    )
+    assert text.startswith("---\nlicense: cc-by-nc-4.0\n") and "branch-specialization, owls]" in text
+    assert "## Recipe" in text and "| LPIPS-VGG | 0.250 |" in text
     text = text.replace("cc-by-nc-4.0", "mit", 1).replace("0.250", "0.001")
     mine = f"{BEGIN}\n## Recipe\n\nby hand: 3 < 4 & \\1\n\n\nend\n{END}"
     text = re.sub(f"{BEGIN}.*{END}", lambda _: mine, text, flags=re.DOTALL)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 app = typer.Typer(
-    help="Take a photo of a face apart into channels, and put it together again.",
+    help="Decompose a photo of a face into channels, change their strengths, and put it together again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -142,7 +142,7 @@ def decompose(
     skip_existing: Skip = False,
     example: Annotated[bool, typer.Option("--example", help="decompose the bundled photo of a cat")] = False,
 ):
-    """Write what each photo is made of: contact sheet, every layer as PNG, and exactly as .npz and TIFF."""
+    """Decompose each photo: contact sheet, every layer as PNG, and all layers exactly as .npz and TIFF."""
     if (source is None) != example:
         usage("give a photo or a folder of photos, or --example")
     run = Run(model, domain, target, size, box, max_megapixels)

@@ -28,7 +28,7 @@ def write_page(folder: Path) -> Path:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{experiment} can't be read: {error}") from error
         numbers = json.dumps(findings.numbers, indent=1)
-        experiments.append({"name": experiment.name, "told": findings, "pictures": pictures, "numbers": numbers})
+        experiments.append({"name": experiment.name, "findings": findings, "pictures": pictures, "numbers": numbers})
     page = TEMPLATES.get_template("lab.html").render(experiments=experiments)
     with atomic(folder / PAGE) as temporary:
         temporary.write_text(page)

@@ -1,4 +1,4 @@
-"""What a training run will need, told before it starts (`decomp train --dry-run`)."""
+"""What a training run will need, estimated before it starts (`decomp train --dry-run`)."""
 
 from collections.abc import Callable
 

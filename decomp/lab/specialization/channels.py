@@ -24,7 +24,7 @@ def channels(model: Decomposer, x: Tensor, own: Tensor) -> Tensor:
     return torch.cat([model.generator(*part).channels for part in zip(x.split(8), own.split(8))]).transpose(0, 1)
 
 
-def told(model: Decomposer, x: Tensor, own: Tensor) -> dict:
+def measured(model: Decomposer, x: Tensor, own: Tensor) -> dict:
     """Numbers of a model on photos (N, 3, size, size) of classes (N,); the loss is the squared error of f(x)."""
     v = channels(model, x, own)
     f = measures.responses(v)
@@ -63,7 +63,7 @@ def run(name: str, data: Path, out: Path, count: int = 20) -> Findings:
     torch.manual_seed(0)
     fresh = Decomposer(config)
     fresh.generator.split = model.generator.split
-    numbers = {"start": told(fresh.eval(), x, own), "end": told(model.eval(), x, own)}
+    numbers = {"start": measured(fresh.eval(), x, own), "end": measured(model.eval(), x, own)}
     start, end = numbers["start"], numbers["end"]
     claims = [
         Claim(

@@ -131,13 +131,13 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
     load_model(start, out / experiment.shown / "start.safetensors")
     load_model(end, out / experiment.shown / "model.safetensors")
     second = ends(start, end, train)
-    spent = time.monotonic() - started + sum(told.get("seconds", 0) for told in numbers.values())
+    spent = time.monotonic() - started + sum(of_network.get("seconds", 0) for of_network in numbers.values())
     branched = [name for name in experiment.networks if name.isdecimal()]
     figures = draw.figures(numbers, second, branched, logits[experiment.shown], logits["alone"], test)
     numbers |= {"hessian": second, "schedule": asdict(schedule)}
     command = f"decomp lab classify --data DATA --config {config}"
-    told = claims(numbers, branched, experiment.shown)
-    return write(out, "CIFAR-10, a sum of slim ResNet-18", command, spent, numbers, told, figures)
+    judged = claims(numbers, branched, experiment.shown)
+    return write(out, "CIFAR-10, a sum of slim ResNet-18", command, spent, numbers, judged, figures)
 
 
 def claims(numbers: dict, branched: list[str], shown: str) -> list[Claim]:

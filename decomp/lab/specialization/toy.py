@@ -29,7 +29,7 @@ from ..measures import active, correlation, covariance
 SLOPE = 0.01
 RATE = 0.1  # learning rate times M
 STEPS = 5_000
-EVERY = 50  # steps between two looks at which runs go on
+EVERY = 50  # steps between two checks of which runs go on
 SUCCESS = 1e-4  # sum of squared errors
 STATIONARY = 1e-5  # largest gradient of a run that is given up
 COUNTS = tuple(range(2, 31))
