@@ -166,9 +166,7 @@ def front_matter(licence: str | None, tags: Sequence[str]) -> str:
     return "\n".join(["---", *stated, f"library_name: {HUB['library_name']}", f"tags: [{listed}]", "---"])
 
 
-def model_card(
-    figures: dict, written: str | None = None, licence: str | None = None, tags: Sequence[str] = ()
-) -> str:
+def model_card(figures: dict, written: str | None = None, licence: str | None = None, tags: Sequence[str] = ()) -> str:
     """The card with these figures; front matter and prose of the card `written` before are kept.
 
     A card that has no marks was written by hand altogether and comes back as it is.

@@ -234,7 +234,7 @@ class Trainer:
         return found
 
     def draw(self, rank: int) -> None:
-        """What this step draws at random, alike in all processes: the shift of twins, the size and turn of small photos."""
+        """This step's random numbers, alike in all processes: the shift of twins, the size and turn of small photos."""
         seeds = np.random.SeedSequence([self.config.seed, self.steps]).generate_state(5 + rank)
         self.shift = int(seeds[0]) % SHIFT, int(seeds[1]) % SHIFT
         self.factor = SCALES[int(seeds[2]) % len(SCALES)]
