@@ -203,10 +203,15 @@ def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Phot
     pixels = photo.pixels.copy()
     inside = pixels[box.top : box.top + box.side, box.left : box.left + box.side]  # a view
     for c in range(3):
-        change = _resize(difference[..., c], box.side, Image.Resampling.BICUBIC)
+        small = Image.fromarray(np.ascontiguousarray(difference[..., c]))
         for top in range(0, box.side, ROWS):
-            strip = slice(top, top + ROWS)
-            faded = change[strip] * rows[strip, None] * columns
+            strip = slice(top, min(top + ROWS, box.side))
+            change = difference[strip, :, c]
+            if small.height != box.side:
+                part = (0, strip.start * small.height / box.side, small.width, strip.stop * small.height / box.side)
+                size = (box.side, strip.stop - strip.start)
+                change = np.asarray(small.resize(size, Image.Resampling.BICUBIC, part))
+            faded = change * rows[strip, None] * columns
             inside[strip, :, c] = np.clip(np.rint(inside[strip, :, c] + faded * (white / 2)), 0, white)
     return replace(photo, pixels=pixels)
 
