@@ -208,8 +208,8 @@ def claims(numbers: dict) -> list[Claim]:
             "Closed branches save time.",
             "dynamic decoupling, its time",
             f"{seconds['gated'] / seconds['plain']:.2f} of the plain time for one photo, the diffusion included",
-            seconds["gated"] < seconds["plain"],
+            None if gated["open"] > of_all - 0.5 else seconds["gated"] < seconds["plain"],
             paper="0.86 to 0.92 (ResNet-18)",
-            rule="less than the plain run in the same minute",
+            rule="less than the plain run in the same minute; with hardly any branch closed there is nothing to tell",
         ),
     ]
