@@ -189,7 +189,7 @@ class TestInTheBrowser:
         raw = first.get_attribute("src")
         page.get_by_label("contrast raised").check()
         page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src !== src", arg=raw)
-        assert page.evaluate(
+        page.wait_for_function(
             "() => [...document.querySelectorAll('#cards img')].every(i => i.complete && i.naturalWidth > 0)"
         )
 
