@@ -37,7 +37,7 @@ QUIET = [
     "--use-fake-ui-for-media-stream",
 ]
 pytestmark = pytest.mark.slow  # a browser and a server
-TABS = ["Strengths", "Channels", "Sweep", "Textures", "Eyes", "Export"]
+TABS = ["Strengths", "Channels", "Sweep", "Textures", "Eyes", "Swap", "Relief", "Export"]
 SLOW = 180_000  # milliseconds; a busy machine
 # Text with less contrast than 4.5 to what lies behind it (WCAG AA), of what is shown and large enough to be read.
 FAINT = """() => {
@@ -489,7 +489,18 @@ def cat_photo(folder):
 class TestThroughTheApi:
     def test_the_actions_are_documented(self, client):
         api = client.view_api(return_format="dict")["named_endpoints"]
-        assert set(api) == {"/decompose", "/recompose", "/sweep_channel", "/separate", "/eyes", "/take_away", "/models"}
+        actions = (
+            "decompose",
+            "recompose",
+            "sweep_channel",
+            "separate",
+            "eyes",
+            "swap",
+            "relief",
+            "take_away",
+            "models",
+        )
+        assert set(api) == {f"/{name}" for name in actions}
         assert [p["parameter_name"] for p in api["/recompose"]["parameters"]][:4] == [
             "photo",
             "strengths",
@@ -547,4 +558,4 @@ class TestThroughTheApi:
 
     def test_events_of_the_page_are_no_endpoints(self, server):
         info = json.loads(request(f"{server}/gradio_api/info")[1])
-        assert len(info["named_endpoints"]) == 7 and info["unnamed_endpoints"] == {}
+        assert len(info["named_endpoints"]) == 9 and info["unnamed_endpoints"] == {}

@@ -20,7 +20,7 @@ from gradio.context import LocalContext
 
 from ..decomposer import Decomposer, load
 from ..weights import bundled
-from . import api, channels, eyes, guard, photo, strengths, sweep, takeaway, textures
+from . import api, channels, eyes, guard, photo, relief, strengths, swap, sweep, takeaway, textures
 from .pictures import stored
 from .uploads import LARGEST_FILE, Gate, refuse
 from .visit import Visit, receive
@@ -39,6 +39,8 @@ TABS = {
     "Sweep": sweep,
     "Textures": textures,
     "Eyes": eyes,
+    "Swap": swap,
+    "Relief": relief,
     "Export": takeaway,
 }
 Updates = dict  # component: what it shows now

@@ -11,7 +11,10 @@ from .. import presets
 from ..decomposer import Decomposer
 from ..decomposition import OTHER_LAYERS
 from ..export import contact_sheet, describe
+from ..kinds import layers_of
 from . import eyes as tab_eyes
+from . import relief as tab_relief
+from . import swap as tab_swap
 from . import sweep, takeaway, textures
 from .pictures import place, stored
 from .strengths import pasted
@@ -149,6 +152,68 @@ class Actions:
         eyes = tab_eyes.found_in(self.models[visit.model], visit)
         marked = stored(tab_eyes.contour(visit, eyes), "eyes.png")
         return marked, tab_eyes.written(visit, eyes) if eyes.found else None, tab_eyes.facts(eyes)
+
+    def swap(
+        self,
+        photo: Upload,
+        giver: Upload,
+        layers: str = "residual",
+        amount: float = 1,
+        keep: float = 0,
+        model: str = "",
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ) -> tuple[Path, dict]:
+        """Give the photo another photo's light, hue or coat: its face is laid onto this one by the eyes.
+
+        Args:
+            giver: the photo that gives, a file as above.
+            layers: what is taken, commas between them: numbers or names of channels, residual (the colours of coat and
+                skin), or kinds of channels: light, hue, fine, contour, eyes, mouth.
+            amount: strength of the giver's layers, 0 to 2.
+            keep: strength of the photo's own, 0 to 2.
+        Returns:
+            the edited photo, in its own format and with its EXIF
+            the layers that were taken, and a note for each face whose eyes were not found (JSON)
+        """
+        visit = self._visit(photo, model, domain, size, box)
+        decomposer = self.models[visit.model]
+        words = [word.strip() for word in text(layers, "layers").split(",") if word.strip()]
+        taken = layers_of(decomposer, words)
+        amount, keep = (number(value, "strength", 0, tab_swap.STRONGEST) for value in (amount, keep))
+        pair = tab_swap.aligned(decomposer, visit, giver)
+        edited = pair.swap(taken, amount, keep)
+        return pasted(visit, edited, None)[0], {"layers": taken, "notes": list(pair.notes)}
+
+    def relief(
+        self,
+        photo: Upload,
+        channels: str = "",
+        depth: float = 1,
+        model: str = "",
+        domain: str = AUTO,
+        size: int = 0,
+        box: str = "",
+    ) -> tuple[Path, Path]:
+        """The face in relief, from the channels that carry light. A bas-relief that looks right, not a measurement.
+
+        Args:
+            channels: numbers or names of the channels that carry light, commas between them; empty: those known to.
+            depth: scales the height, which one photo can't tell.
+        Returns:
+            the relief as a 3-D model with the photo as its texture (glTF)
+            height map, normal map, model and pictures (ZIP)
+        """
+        visit = self._visit(photo, model, domain, size, box)
+        decomposer = self.models[visit.model]
+        words = [word.strip() for word in text(channels, "channels").split(",") if word.strip()]
+        carrying = layers_of(decomposer, words or ["light"])
+        if any(isinstance(layer, str) for layer in carrying):
+            raise ValueError("a relief is read from channels; residual and unexplained are none")
+        r, _ = tab_relief.made(decomposer, visit, carrying, depth)
+        folder = tab_relief.written(visit, r)
+        return folder / "relief.glb", folder / "relief.zip"
 
     def take_away(
         self,

@@ -57,24 +57,38 @@ def endpoints(page) -> None:
         )
         offer(_of_an_upload(actions.separate), [photo, a, b, *common], files)
         offer(_of_an_upload(actions.eyes), [photo, *common], [picture, file, facts])
+        giver = gr.Image(label="giver")
+        layers, amount, keep = (
+            gr.Textbox("residual", label="layers"),
+            gr.Number(1, label="amount"),
+            gr.Number(0, label="keep"),
+        )
+        offer(_of_an_upload(actions.swap), [photo, giver, layers, amount, keep, *common], [file, facts])
+        light, depth = gr.Textbox("", label="channels"), gr.Number(1, label="depth")
+        offer(_of_an_upload(actions.relief), [photo, light, depth, *common], [file, second])
         offer(_of_an_upload(actions.take_away), [photo, kind, *common], file)
         offer(actions.list_models, [], facts, "models")
 
 
 def _of_an_upload(action):
-    """The action with the photo as the API sends it, and the text that becomes the API's page."""
+    """The action with its photos as the API sends them, and the text that becomes the API's page."""
+    photos = [i for i, p in enumerate(inspect.signature(action).parameters.values()) if p.annotation is uploads.Upload]
 
     @functools.wraps(action)
-    def called(photo, *args):
-        if photo is None:
-            raise ValueError("no photo is given; accepted: a file with a photo")
-        result = action(uploads.read(photo), *args)
+    def called(*args):
+        result = action(*(_read(arg) if i in photos else arg for i, arg in enumerate(args)))
         if not isinstance(result, (tuple, list)):
             return str(result)
         return type(result)(str(part) if isinstance(part, uploads.Path) else part for part in result)
 
     called.__doc__ = documented(action, PHOTO)
     return called
+
+
+def _read(photo: dict | None) -> uploads.Upload:
+    if photo is None:
+        raise ValueError("no photo is given; accepted: a file with a photo")
+    return uploads.read(photo)
 
 
 def documented(action, photo: str) -> str:

@@ -72,6 +72,8 @@ def server(models: dict) -> FastMCP:
         actions.sweep_channel,
         actions.separate,
         actions.eyes,
+        actions.swap,
+        actions.relief,
         actions.take_away,
     ):
         mcp.add_tool(_tool(mcp, action, one), structured_output=False)
@@ -82,15 +84,19 @@ def server(models: dict) -> FastMCP:
 def _tool(mcp: FastMCP, action, one: anyio.CapacityLimiter):
     """The action with the photo as text, its files as pictures or URLs, run apart from the event loop."""
 
+    parameters = list(inspect.signature(action).parameters.values())
+    photos = [p.name for p in parameters if p.annotation is Upload]
+
     @functools.wraps(action)
-    async def tool(photo: str, **arguments):
+    async def tool(**arguments):
         base = str(mcp.get_context().request_context.request.base_url).split("/gradio_api/")[0].rstrip("/")
-        result = await anyio.to_thread.run_sync(lambda: action(taken(photo), **arguments), limiter=one)
+        result = await anyio.to_thread.run_sync(
+            lambda: action(**{k: taken(v) if k in photos else v for k, v in arguments.items()}), limiter=one
+        )
         parts = result if isinstance(result, (tuple, list)) else [result]
         return [content for part in parts if part is not None for content in _contents(part, base)]
 
-    parameters = list(inspect.signature(action).parameters.values())
-    parameters[0] = parameters[0].replace(annotation=str)
+    parameters = [p.replace(annotation=str) if p.name in photos else p for p in parameters]
     tool.__signature__ = inspect.Signature(parameters)
     tool.__annotations__ = {p.name: p.annotation for p in parameters}
     tool.__doc__ = documented(action, PHOTO)

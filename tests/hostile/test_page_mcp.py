@@ -36,7 +36,18 @@ def test_the_tools_describe_themselves(server: Server):
     accepted = {"Accept": "application/json, text/event-stream"}
     tools = server.http.post(f"{server.url}/gradio_api/mcp", json=body, headers=accepted, follow_redirects=True).json()
     tools = {tool["name"]: tool for tool in tools["result"]["tools"]}
-    assert set(tools) == {"decompose", "recompose", "sweep_channel", "separate", "eyes", "take_away", "list_models"}
+    actions = {
+        "decompose",
+        "recompose",
+        "sweep_channel",
+        "separate",
+        "eyes",
+        "swap",
+        "relief",
+        "take_away",
+        "list_models",
+    }
+    assert set(tools) == actions
     schema = tools["recompose"]["inputSchema"]
     assert schema["properties"]["photo"]["type"] == "string" and schema["required"] == ["photo"]
     assert (
@@ -51,6 +62,14 @@ def test_facts_are_json(server: Server, photo):
     assert sheet.shape[1] > 1000
     facts = json.loads(next(text for text in texts if text.startswith("{")))
     assert facts["domain"] == "cat" and len(facts["channels"]) == 9
+
+
+def test_two_photos_and_a_relief(server: Server, photo):
+    own = server.upload(photo)
+    (mixed,), texts = parts(server.tool("swap", photo=own, giver=own, layers="residual"))
+    assert mixed.shape == (300, 451, 3) and json.loads(next(t for t in texts if t.startswith("{")))["notes"] == []
+    _, texts = parts(server.tool("relief", photo=own, channels="4"))
+    assert any(text.endswith("relief.glb") for text in texts)
 
 
 @pytest.mark.parametrize("way", ["path", "URL", "base64", "result"])

@@ -22,6 +22,8 @@ ACTIONS = {
     "sweep_channel": ["1", -1, 3, 2, "photo", *COMMON],
     "separate": ["1", "2", *COMMON],
     "eyes": COMMON,
+    "swap": [None, "residual", 1, 0, *COMMON],
+    "relief": ["1", 1, *COMMON],
     "take_away": ["ora", *COMMON],
 }
 NO_UPLOAD = "there is no such upload here"
@@ -64,6 +66,15 @@ def own_event(server: Server, value) -> str:
 def test_a_foreign_path_in_an_action(server, private, action, extra):
     event, answer = server.call(action, [{"path": str(private), **extra}, *ACTIONS[action]])
     assert event == "error" and NO_UPLOAD in answer
+
+
+def test_a_foreign_path_as_the_second_photo(server, photo, private):
+    own = server.upload(photo)
+    for extra in ({}, META):
+        answer = server.call("swap", [{"path": own}, {"path": str(private), **extra}, "residual", 1, 0, *COMMON])
+        assert answer[0] == "error" and NO_UPLOAD in answer[1]
+    result = server.tool("swap", photo=own, giver=str(private))
+    assert result["isError"] and "image" not in {part["type"] for part in result["content"]}
 
 
 @pytest.mark.parametrize("extra", [{}, META])
