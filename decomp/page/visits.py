@@ -124,7 +124,7 @@ class Visits:
 
     def sweep(self) -> None:
         """Send away whoever did nothing for an hour, and remove what nobody asked for within one."""
-        with self.lock:
+        with self.lock, contextlib.suppress(FileNotFoundError):  # the server ends and its folder has gone
             now = time.monotonic()
             for session in [s for s, entry in self.entries.items() if now - entry.used > HOUR]:
                 self._send_away(session, GONE)
@@ -140,9 +140,10 @@ class Visits:
 
     def full(self) -> bool:
         """Whether there is no room for an upload, even with all that may go gone."""
-        with self.lock:
+        with self.lock, contextlib.suppress(FileNotFoundError):
             self._make_room()
             return self._stored() > MOST_IN_ALL
+        return True
 
     def _make_room(self) -> None:
         while len(self.entries) > MOST_VISITS:
