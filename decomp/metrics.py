@@ -73,8 +73,8 @@ def matched_correlation(v: Float[Tensor, "b m 3 h w"], w: Float[Tensor, "b m 3 h
 CHANGES = {  # changes of a photo that keep what its channels mean; made to the channels, they give what is expected
     "mirror": lambda u: u.flip(-1),
     "shift": lambda u: u[..., 1:, 1:],  # by a pixel in both directions
-    "scale 0.75": lambda u: smaller(u, 0.75),
-    "scale 0.5": lambda u: smaller(u, 0.5),
+    "scale 75 %": lambda u: smaller(u, 0.75),
+    "scale 50 %": lambda u: smaller(u, 0.5),
 }
 
 

@@ -161,7 +161,7 @@ SECTIONS = {
             low=0.9,
         ),
         Figure(
-            "least.scale 0.75",
+            "least.scale 75 %",
             "steady at 0.75 of the size, least channel",
             "{:.2f}",
             "Correlation of a channel with itself on a smaller photo.",
@@ -285,8 +285,8 @@ SECTIONS = {
 MORE_OF_CHANNELS = (
     "steadiness.mirror",
     "steadiness.shift",
-    "steadiness.scale 0.75",
-    "steadiness.scale 0.5",
+    "steadiness.scale 75 %",
+    "steadiness.scale 50 %",
     "steadiness.JPEG 85",
     "steadiness.next class",
     "stamp",

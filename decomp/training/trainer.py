@@ -396,7 +396,7 @@ class Trainer:
         x, y = (t.to(self.device) for t in self.held_out.fixed(8))
         output = self.average(x, y)
         figures = metrics.summary(x.cpu(), Output(*(t.cpu() for t in output)))
-        steady = metrics.steadiness(self.average, x, y, output.channels, ("mirror", "shift", "scale 0.75"))
+        steady = metrics.steadiness(self.average, x, y, output.channels, ("mirror", "shift", "scale 75 %"))
         figures |= {f"steadiness, {name}": values.tolist() for name, values in steady.items()}
         figures["stamp share"] = metrics.stamp_share(output.channels).tolist()
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
