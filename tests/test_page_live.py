@@ -290,7 +290,7 @@ class TestInTheBrowser:
     def test_another_class(self, page):
         tab(page, "Strengths")
         photo = after(page)
-        page.get_by_text("Turn into another class").click()
+        page.get_by_text("Another class (an experiment)").click()
         box = page.locator("#classes").get_by_label("All channels")
         box.click()
         wild = changed(page, lambda: page.get_by_role("option", name="wild").click())

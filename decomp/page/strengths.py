@@ -117,10 +117,10 @@ class Mixer:
             info="The photo keeps what the network can't explain, so nothing is lost. "
             "Re-generated is what it draws by itself.",
         )
-        with gr.Accordion("Turn into another class", open=False, elem_id="classes"):
+        with gr.Accordion("Another class (an experiment)", open=False, elem_id="classes"):
             gr.HTML(
-                '<p class="says">Each channel can be drawn as another class: the fur of a dog, the eyes of a cat. '
-                "This runs the network.</p>"
+                '<p class="says">Each channel can be drawn as another class. The bundled models change little that one can '
+                "see this way; their cards say how much. This runs the network.</p>"
             )
             self.everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
             with gr.Row():
