@@ -80,6 +80,9 @@ class ColourClassifier(torch.nn.Module):
     def forward(self, x):
         return x.mean(dim=(2, 3))[:, :2]
 
+    def probabilities(self, x):
+        return torch.nn.functional.pad(self(x).softmax(dim=1), (0, 1))
+
 
 def painter(config, obeys: float = 1.0) -> Decomposer:
     model = Decomposer(config)

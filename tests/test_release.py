@@ -150,7 +150,7 @@ def test_a_release_that_fails_leaves_everything_as_it_was(run, data, tmp_path, m
     call("release", run, "--data", data, "--out", out, "--epochs", 1)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
 
-    def broken(*_):
+    def broken(*_, **__):
         raise EvaluationError("broken on the way")
 
     monkeypatch.setattr(release, "evaluate", broken)

@@ -119,8 +119,8 @@ class Mixer:
         )
         with gr.Accordion("Another class (an experiment)", open=False, elem_id="classes"):
             gr.HTML(
-                '<p class="says">Each channel can be drawn as another class. The bundled models change little that one can '
-                "see this way; their cards say how much. This runs the network.</p>"
+                '<p class="says">Each channel can be drawn as another class. The bundled models change little so; '
+                "their cards say how much. This runs the network.</p>"
             )
             self.everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
             with gr.Row():
