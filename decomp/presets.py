@@ -7,7 +7,6 @@ preset that finds no such channel in a model is not offered.
 from .decomposer import Decomposer
 
 COLOURED = 0.75  # share of the energy along grey below which a channel carries colour
-WARM = ("red", "orange", "yellow")
 
 
 class _Traits:
@@ -54,7 +53,6 @@ def strengths(model: Decomposer) -> dict[str, dict[int | str, float]]:
     dark = t.where(lambda r: r["skew"] < -0.6)
     bright = t.where(lambda r: r["skew"] > 0.6 and r["lightness"] > 0.5)
     colour = t.where(lambda r: r["lightness"] < COLOURED)
-    warm = [k for k in colour if t.roles[k]["hue"] in WARM]
     eyes, mouth = t.at("eyes"), t.at("mouth")
     strokes = t.where(lambda r: r["coherence"] > 0.4)
     every = list(t.roles)
@@ -65,9 +63,9 @@ def strengths(model: Decomposer) -> dict[str, dict[int | str, float]]:
         ("Relight", soft_light, 3.0, {}),
         ("Dim the light", bright, 0.2, {}),
         ("Cartoon", dark or strokes, 2.2, dict.fromkeys(fine, 0.0) | dict.fromkeys(colour, 2.5) | {"unexplained": 0.0}),
-        ("Warmer", warm, 3.0, {}),
-        ("Cooler", warm, -1.5, {}),
-        ("Brighter eyes", [k for k in eyes if k in bright] or eyes, 1.8, {}),
+        ("More colour", colour, 2.5, {}),
+        ("Less colour", colour, -0.5, {}),
+        ("Clearer eyes", [k for k in eyes if k in bright] or eyes, 1.8, {}),
         ("Expressive mouth", mouth if human else [], 2.5, {}),
         ("Line drawing", dark + [k for k in strokes if k not in dark], 2.5, {"residual": 0.0, "unexplained": 0.0}),
         ("Relief", every, 1.5, {"residual": 0.0}),

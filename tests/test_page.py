@@ -177,7 +177,7 @@ def test_presets_are_offered_only_where_they_mean_something():
     assert presets.strengths(unmeasured) == {} and presets.textures(unmeasured) == {}
     assert "Softer skin" in presets.strengths(model) and "Softer fur" not in presets.strengths(model)
     grey = with_roles(model, [role | {"lightness": 1.0} for role in model.facts.roles])
-    assert "Warmer" not in presets.strengths(grey)
+    assert "More colour" not in presets.strengths(grey)
 
 
 def test_presets_are_strengths_that_recompose_takes(cat):

@@ -121,7 +121,7 @@ def sum_of_layers() -> Image.Image:
 
 def before_after() -> Image.Image:
     wanted = {
-        "kitten": ("Stronger whiskers", "Brighter eyes"),
+        "kitten": ("Stronger whiskers", "Clearer eyes"),
         "dog": ("Cartoon", "Deeper contours"),
         "hopper": ("Relight", "Deeper contours"),
     }
