@@ -450,7 +450,7 @@ def test_an_interrupted_run_says_how_far_it_came(tmp_path, afhq, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from decomp import prepare
+from decomp.data import prepare
 made = []
 def report(row):
     made.extend([row] if row else [])
