@@ -198,7 +198,7 @@ def test_two_processes_train_like_one(data, tmp_path):
     settings = tmp_path / "toy.toml"
     model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
     training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\n"
-    training += "fidelity = 1\nmirror = 1\nscale = 1\nwrong = 0.5\n"
+    training += "fidelity = 1\nmirror = 1\nwrong = 0.5\n"
     settings.write_text(f"[model]\n{model}[training]\n{training}")
     arguments = ["-m", "decomp", "train", str(settings), "--data", str(data), "--threads", "1", "--out"]
     with socket.socket() as free:
@@ -210,7 +210,7 @@ def test_two_processes_train_like_one(data, tmp_path):
         assert done.returncode == 0, done.stderr
     one, two = (rows(tmp_path / name / "00000-toy") for name in ("one", "two"))
     assert [row["images"] for row in two] == [8, 16, 24, 32, 40]
-    for name in ("d", "g", "fidelity", "smooth", "offset", "mirror", "scale"):
+    for name in ("d", "g", "fidelity", "smooth", "offset", "mirror"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=2e-3, abs=1e-5), name
 
 
