@@ -290,4 +290,5 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
             phi=as_pictures(output.phi) if keep_phi else None,
             photo=photo,
             box=box,
+            eyes=self.facts.eyes,
         )
