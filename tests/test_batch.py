@@ -213,7 +213,10 @@ def test_a_stopped_run_counts_what_is_there(tmp_path, cat, jobs, stop, code):
     for k in range(12):
         Image.fromarray(cat[:50, :50]).save(source / f"{k}.png")
     text = RUN.format(tests=str(Path(__file__).parent), source=str(source), out=str(out), jobs=jobs)
-    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run in the background may have it ignored
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     for _ in range(2):
         process.stdout.readline()
     process.send_signal(stop)
