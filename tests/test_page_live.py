@@ -78,7 +78,7 @@ def server(tmp_path_factory):
         assert "/decomp/" not in running.log.read_text(), running.log.read_text()  # no traceback leads here
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of another module's
 def browser():
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
