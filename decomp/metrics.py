@@ -102,22 +102,32 @@ def steadiness(
 def mesh(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
     """Energy of each channel at periods of 2 and 4 pixels against neighbouring frequencies; 1 where there is no mesh.
 
-    The largest ratio over the multiples of a quarter of the sampling frequency, horizontal, vertical and both; the
-    neighbours are 2 to 4 steps of the spectrum away along both axes. Hann window. 4 pixels are the largest patch that a
-    model with `patch` 2 unshuffles.
+    The largest of `mesh_ratios`.
+    """
+    return mesh_ratios(v).amax(dim=0)
+
+
+def mesh_ratios(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "8 m"]:
+    """Energy at each multiple of a quarter of the sampling frequency, horizontal, vertical and both, against what is
+    2 to 4 steps of the spectrum away along both axes. Hann window. 4 pixels are the largest patch that a model with
+    `patch` 2 unshuffles.
     """
     h, w = v.shape[-2:]
     window = torch.hann_window(h, device=v.device)[:, None] * torch.hann_window(w, device=v.device)
-    power = torch.fft.fft2((v - v.mean(dim=(3, 4), keepdim=True)) * window).abs().square().mean(dim=(0, 2))  # (M, h, w)
+    v = (v - v.mean(dim=(3, 4), keepdim=True)) * window
     near = torch.arange(-4, 5, device=v.device)
+    frequencies = lambda n: (torch.arange(4, device=v.device)[:, None] * n // 4 + near).flatten()
+    # the Fourier transform, at these frequencies only
+    waves = lambda n: torch.exp(-2j * torch.pi * torch.outer(frequencies(n), torch.arange(n, device=v.device)) / n)
+    power = (waves(h) @ v.to(torch.complex64) @ waves(w).mT).abs().square().mean(dim=(0, 2))  # (M, 36, 36)
+    power = power.unflatten(1, (4, 9)).unflatten(3, (4, 9))
+    ring = torch.ones(9, 9, dtype=torch.bool, device=v.device)
+    ring[3:6, 3:6] = False
     ratios = []
     for i, j in [(0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 2), (1, 2), (2, 1)]:
-        rows, columns = (i * h // 4 + near) % h, (j * w // 4 + near) % w
-        block = power[:, rows][:, :, columns]  # (M, 9, 9), the frequency in the middle
-        ring = torch.ones(9, 9, dtype=torch.bool, device=v.device)
-        ring[3:6, 3:6] = False
+        block = power[:, i, :, j]  # (M, 9, 9), the frequency in the middle
         ratios.append(block[:, 3:6, 3:6].mean(dim=(1, 2)) / block[:, ring].mean(dim=1).clamp_min(1e-20))
-    return torch.stack(ratios).amax(dim=0)
+    return torch.stack(ratios)
 
 
 def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:

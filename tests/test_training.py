@@ -350,21 +350,32 @@ def test_exclusive_is_low_where_each_place_has_one_channel():
     grey = x.mean(dim=1, keepdim=True).expand_as(x)
     by_band = torch.stack([grey, x - grey], 1)
     shared = torch.stack([x, x], 1)
-    assert losses.exclusive(shared).item() > 0.99
-    assert losses.exclusive(by_place).item() < 0.3
-    assert losses.exclusive(by_band).item() < 0.1
+    assert losses.exclusive(losses.bands(shared)).item() > 0.99
+    assert losses.exclusive(losses.bands(by_place)).item() < 0.3
+    assert losses.exclusive(losses.bands(by_band)).item() < 0.1
 
 
 def test_balance_and_stamp():
     torch.manual_seed(0)
     v = torch.randn(4, 3, 3, 16, 16)
-    assert losses.balance(v).item() == 0
+    assert losses.balance(losses.bands(v)).item() == 0
+    smooth = metrics.smaller(v, 0.25).repeat_interleave(4, dim=3).repeat_interleave(4, dim=4)
+    only_shades = torch.cat([v[:, :2], 4 * losses.box_mean(smooth.flatten(1, 2), 5).unflatten(1, (3, 3))[:, 2:]], dim=1)
+    assert 0.05 < losses.balance(losses.bands(only_shades)).item() < 0.3
     v[:, 0] *= 0.01
-    assert losses.balance(v).item() == pytest.approx(0.5, abs=0.01)
+    assert losses.balance(losses.bands(v)).item() == pytest.approx(0.6, abs=0.01)
     assert losses.stamp(v).item() < 0.05
     v[:, 1] = v[:1, 1]
     assert losses.stamp(v).item() == pytest.approx(1 / 3, abs=0.05)
     assert metrics.stamp_share(v).tolist() == pytest.approx([0, 1, 0], abs=0.05)
+
+
+def test_mesh_term():
+    torch.manual_seed(0)
+    v = torch.randn(4, 3, 3, 32, 32)
+    plain = losses.mesh(v).item()
+    v[:, 1, :, ::2] += 2
+    assert losses.mesh(v).item() > 2 * plain
 
 
 def test_perceptual_term_says_what_it_needs(data, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """What the two networks of the training minimise: one function a term.
 
 A term is a mean over photos of something that each photo has by itself, so that a batch may be split over processes or
-accumulated. The exceptions, `exclusive`, `balance` and `stamp`, compare the photos of one part of a batch.
+accumulated. The exceptions, `balance`, `stamp` and `mesh`, look at the photos of one part of a batch together.
 
 What ties a channel to a meaning is that it stays the same thing after a change that keeps the meaning: the photo
 mirrored and shifted (`twin`), or made smaller (`scale`). `exclusive` asks that few channels speak at any one place,
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..metrics import smaller, total_variation
+from ..metrics import mesh_ratios, smaller, total_variation
 
 
 def r1_penalty(logits: Float[Tensor, "b"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
@@ -162,23 +162,32 @@ def box_mean(u: Float[Tensor, "b c h w"], side: int, stride: int = 1) -> Float[T
     return F.avg_pool2d(columns, (1, side), (1, stride), (0, side // 2), count_include_pad=False)
 
 
-def exclusive(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
-    """Entropy, 0 to 1, of the channels' shares of each place's energy in each band of `bands`.
+def exclusive(bands: Float[Tensor, "b m n h w"]) -> Float[Tensor, ""]:
+    """Entropy, 0 to 1, of the channels' shares of each place's energy in each of the `bands`.
 
     Weighted by the root of that energy. Taken band by band, fur, contour and hue may share a place.
     """
-    energy = bands(channels)
-    total = energy.sum(dim=1, keepdim=True)
-    share = energy / total
-    entropy = -(share * share.log()).sum(dim=1) / math.log(max(2, channels.shape[1]))
+    total = bands.sum(dim=1, keepdim=True)
+    share = bands / total
+    entropy = -(share * share.log()).sum(dim=1) / math.log(max(2, bands.shape[1]))
     weight = total[:, 0].sqrt()
     return (entropy * weight).sum() / weight.sum()
 
 
-def balance(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.05) -> Float[Tensor, ""]:
-    """Ten times how far channels fall below `floor` of the energy of all, summed over channels."""
-    energy = channels.square().mean(dim=(0, 2, 3, 4))
-    return 10 * F.relu(floor - energy / (energy.sum() + 1e-6)).sum()
+def balance(bands: Float[Tensor, "b m n h w"], floor: float = 0.06) -> Float[Tensor, ""]:
+    """Ten times how far channels fall below `floor` of the energy of all, summed over channels.
+
+    Half of it is for all `bands` together and half for fine light alone: a channel without it has a slider that only
+    shades.
+    """
+    energy = bands.mean(dim=(0, 3, 4))  # (M, n)
+    shares = torch.stack([energy.sum(dim=1), energy[:, 0]], dim=1)
+    return 5 * F.relu(floor - shares / shares.sum(dim=0)).sum()
+
+
+def mesh(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
+    """How far energy at the periods of the patches stands above its neighbours: logarithm, mean over channels."""
+    return F.relu(mesh_ratios(channels).log()).mean()
 
 
 def stamp(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:

@@ -58,7 +58,8 @@ class TrainConfig:
     mirror: Schedule = ((0, 0.0),)  # channels of the mirrored, shifted photo; half of each batch is then such twins
     scale: Schedule = ((0, 0.0),)  # channels of a smaller photo, turned half the time, on a quarter of the batch
     exclusive: Schedule = ((0, 0.0),)  # how many channels speak at one place
-    balance: Schedule = ((0, 0.0),)  # channels with hardly any energy
+    balance: Schedule = ((0, 0.0),)  # channels with hardly any energy, or hardly any in fine light
+    mesh: Schedule = ((0, 0.0),)  # a mesh of the size of the patches
     stamp: Schedule = ((0, 0.0),)  # what a channel draws into every photo
     coding: Schedule = ((0, 0.0),)  # the energy of a class lies in the branches of its codeword: model setting `codes`
     gates: Schedule = ((0, 0.0),)  # number of open branches: model setting `gated`
@@ -290,6 +291,7 @@ class Trainer:
         Those that cost a pass, or need twins, are only there where their weight is above 0 now.
         """
         v, same = output.channels, target == y
+        bands = losses.bands(v)
         whole = torch.where(same[:, None, None, None], losses.details(x), v.sum(dim=1))
         terms = {
             "smooth": losses.smoothness(output.residual, x, self.config.smooth or float("inf")),
@@ -298,12 +300,14 @@ class Trainer:
             "cancel": losses.cancellation(v, whole),
             "overlap": losses.overlap(v),
             "offset": losses.offset(v, self.g.config.patch),
-            "exclusive": losses.exclusive(v),
-            "balance": losses.balance(v),
+            "exclusive": losses.exclusive(bands),
+            "balance": losses.balance(bands),
             "stamp": losses.stamp(v.chunk(2)[0] if self.twins else v),
         }
         if self.twins:
             terms["mirror"] = losses.twin(v, self.shift)
+        if self.weight("mesh"):
+            terms["mesh"] = losses.mesh(v)
         if self.weight("perceptual"):
             with self.low_precision():
                 terms["perceptual"] = losses.perceptual(self.feature_maps, f, x, same)
