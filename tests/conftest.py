@@ -15,7 +15,9 @@ TENSOR_CODE = (
     "metrics",
     "runtime",
 )
-TENSOR_CODE += tuple(f"training.{name}" for name in ("classifier", "critics.discriminator", "losses", "trainer"))
+TENSOR_CODE += tuple(
+    f"training.{name}" for name in ("asked", "classifier", "critics.discriminator", "losses", "trainer")
+)
 LAB = (
     "cifar.classifier",
     "cifar.resnet",

@@ -26,6 +26,7 @@ from ..data.dataset import Photos, Turns
 from ..generator import BranchedGenerator, Output
 from ..pretrained import Unavailable, feature_maps
 from . import checkpoint, losses
+from .asked import asked, code_of
 from .critics.discriminator import Discriminator, of_class
 from .distributed import Processes
 from .log import OPTIONS, Record
@@ -63,6 +64,8 @@ class TrainConfig:
     stamp: Schedule = ((0, 0.0),)  # what a channel draws into every photo
     coding: Schedule = ((0, 0.0),)  # the energy of a class lies in the branches of its codeword: model setting `codes`
     gates: Schedule = ((0, 0.0),)  # number of open branches: model setting `gated`
+    asked: Schedule = ((0, 0.0),)  # what a channel carries beside `asked_for`
+    asked_for: tuple[str, ...] = ()  # one text a channel, see asked.py
     smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
@@ -71,7 +74,7 @@ class TrainConfig:
     tick: int = 2_000  # images between two saves
     seed: int = 0
     bf16: bool = True  # bfloat16 autocast; the diffusion stays in float32
-    compile: bool = False  # torch.compile: minutes to start, then faster on a GPU
+    compile: bool = False  # torch.compile of the branches' function: minutes to start, then they are faster
     memory: float = 4.0  # GiB of photos to hold in memory; a larger set is read from its files all the time
 
     def __post_init__(self):
@@ -113,10 +116,13 @@ SCHEDULES = tuple(f.name for f in fields(TrainConfig) if f.type is Schedule)
 
 def _as(kind: type, name: str, value):
     """A table's value as the type of its setting: knots as tuples, a whole number as a float where one is meant."""
-    if kind is tuple and isinstance(value, int | float):
+    if kind is tuple and name in SCHEDULES and isinstance(value, int | float):
         return ((0, float(value)),)
-    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(knot, (list, tuple)) for knot in value):
-        return tuple(map(tuple, value))
+    if kind is tuple and isinstance(value, (list, tuple)):
+        if all(isinstance(knot, (list, tuple)) for knot in value):
+            return tuple(map(tuple, value))
+        if all(isinstance(text, str) for text in value):
+            return tuple(value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
@@ -159,7 +165,10 @@ class Trainer:
         for term, setting in (("coding", "codes"), ("gates", "gated")):
             if config.uses(term) and not getattr(model, setting):
                 raise ValueError(f"the training setting {term} needs the model setting {setting}, which is not set")
+        if config.uses("asked") and len(config.asked_for) != model.branches:
+            raise ValueError(f"asked_for has {len(config.asked_for)} texts; accepted: {model.branches}, one a channel")
         self.code = codewords(model.codes).to(self.device) if model.codes else None
+        self.asked_for = code_of(config.asked_for).to(self.device) if config.uses("asked") else None
         torch.manual_seed(config.seed)
         place = lambda network: network.to(self.device, memory_format=torch.channels_last)
         self.g = place(BranchedGenerator(model))
@@ -178,10 +187,11 @@ class Trainer:
                 group["lr"] = config.lr
         elif start:
             self.images = checkpoint.load_compact(start, self.networks)
-        # what the passes go through: the same networks, averaging gradients over processes, compiled
+        # what the passes go through: the same networks, averaging gradients over processes
         self.run_g, self.run_d = self.processes.wrap(self.g), self.processes.wrap(self.d)
         if config.compile:
-            self.run_g, self.run_d = torch.compile(self.run_g), torch.compile(self.run_d)
+            for branch in self.g.branches:
+                branch.compile()
 
         self.feature_maps = None
         if config.uses("perceptual"):
@@ -306,6 +316,8 @@ class Trainer:
         }
         if self.twins:
             terms["mirror"] = losses.twin(v, self.shift)
+        if self.weight("asked"):
+            terms["asked"] = asked(v, self.asked_for)
         if self.weight("mesh"):
             terms["mesh"] = losses.mesh(v)
         if self.weight("perceptual"):

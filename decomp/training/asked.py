@@ -1,0 +1,62 @@
+"""Channels that are asked for: each is told what it may carry, as a code over twelve kinds of content.
+
+Coded ResNeXt (A. Avranas and M. Kountouris, NeurIPS 2022; see ../codes.py) fixes which branches serve which class. Here
+the code fixes which channels carry which content: six bands of light and hue, at the eyes and the nose or elsewhere.
+No mask of a photo is drawn: the eyes and the nose are where they lie in aligned faces of animals on average, and since
+a branch sees no position, it has to find them by their looks.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from .losses import box_mean
+
+# "bright" and "dark" are markings, "light" and "shade" the soft light; "rest" is what is neither eyes nor nose
+BANDS = ("fine", "bright", "dark", "light", "shade", "hue")
+CELLS = tuple(f"{place} {band}" for place in ("eyes", "rest") for band in BANDS)
+# (centre x, centre y, radius) in units of the side: means of 400 cats, 400 dogs, 400 wild animals of AFHQ
+REGION = ((0.35, 0.46, 0.12), (0.65, 0.46, 0.12), (0.5, 0.69, 0.11))
+FINE, SOFT = 5, 33  # sides of box means in pixels, for photos of 128 pixels; they grow with the photo
+
+
+def code_of(contents: tuple[str, ...]) -> Float[Tensor, "m 12"]:
+    """One row a channel, 1 for each of `CELLS` that it may carry.
+
+    Args:
+        contents: one text a channel, cells divided by commas, such as "eyes fine, eyes dark".
+    Raises:
+        ValueError: a text is empty or names something else.
+    """
+    rows = [[cell.strip() for cell in text.split(",")] for text in contents]
+    for text, row in zip(contents, rows):
+        if not set(row) <= set(CELLS):
+            raise ValueError(f"asked_for has {text!r}; accepted, divided by commas: {', '.join(CELLS)}")
+    return torch.tensor([[float(cell in row) for cell in CELLS] for row in rows])
+
+
+def energies(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m 12"]:
+    """Energy of each channel in each of `CELLS`, mean over the photo."""
+    h, w = channels.shape[-2:]
+    fine, soft = (max(3, round(side * h / 256) * 2 + 1) for side in (FINE, SOFT))
+    light = channels.mean(dim=2)  # (B, M, H, W)
+    hue = (channels - light[:, :, None]).square().mean(dim=2)
+    middle = box_mean(light, fine)
+    coarse = box_mean(middle, soft)
+    marks = middle - coarse
+    bands = [(light - middle).square()]
+    bands += [F.relu(sign * part).square() for part in (marks, coarse) for sign in (1, -1)]
+    bands = torch.stack([*bands, hue], dim=2)  # (B, M, 6, H, W)
+    y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+    # 1 inside, 0 from 1.5 radii on: faces are not quite in the same place
+    inside = torch.stack([1.5 - ((x - cx).square() + (y - cy).square()).sqrt() / r for cx, cy, r in REGION])
+    inside = (2 * inside.amax(dim=0)).clamp(0, 1).to(channels)
+    return torch.cat([(bands * place).mean(dim=(3, 4)) for place in (inside, 1 - inside)], dim=2)
+
+
+def asked(channels: Float[Tensor, "b m 3 h w"], code: Float[Tensor, "m 12"]) -> Float[Tensor, ""]:
+    """Share of each channel's energy that lies in cells it was not asked for; mean over photos and channels."""
+    energy = energies(channels)
+    wrong = (energy * (1 - code)).sum(dim=2)
+    return (wrong / (energy.sum(dim=2) + 1e-6)).mean()
