@@ -174,14 +174,14 @@ def exclusive(bands: Float[Tensor, "b m n h w"]) -> Float[Tensor, ""]:
     return (entropy * weight).sum() / weight.sum()
 
 
-def balance(bands: Float[Tensor, "b m n h w"], floor: float = 0.06) -> Float[Tensor, ""]:
+def balance(bands: Float[Tensor, "b m 3 h w"], floor: float = 0.06) -> Float[Tensor, ""]:
     """Ten times how far channels fall below `floor` of the energy of all, summed over channels.
 
-    Half of it is for all `bands` together and half for fine light alone: a channel without it has a slider that only
-    shades.
+    Half of it is for all `bands` together and half for fine light and hue: a channel without them has a slider that
+    only shades.
     """
-    energy = bands.mean(dim=(0, 3, 4))  # (M, n)
-    shares = torch.stack([energy.sum(dim=1), energy[:, 0]], dim=1)
+    energy = bands.mean(dim=(0, 3, 4))  # (M, 3)
+    shares = torch.stack([energy.sum(dim=1), energy[:, 0] + energy[:, 2]], dim=1)
     return 5 * F.relu(floor - shares / shares.sum(dim=0)).sum()
 
 

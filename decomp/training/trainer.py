@@ -59,7 +59,7 @@ class TrainConfig:
     mirror: Schedule = ((0, 0.0),)  # channels of the mirrored, shifted photo; half of each batch is then such twins
     scale: Schedule = ((0, 0.0),)  # channels of a smaller photo, turned half the time, on a quarter of the batch
     exclusive: Schedule = ((0, 0.0),)  # how many channels speak at one place
-    balance: Schedule = ((0, 0.0),)  # channels with hardly any energy, or hardly any in fine light
+    balance: Schedule = ((0, 0.0),)  # channels with hardly any energy, or hardly any in fine light and hue
     mesh: Schedule = ((0, 0.0),)  # a mesh of the size of the patches
     stamp: Schedule = ((0, 0.0),)  # what a channel draws into every photo
     coding: Schedule = ((0, 0.0),)  # the energy of a class lies in the branches of its codeword: model setting `codes`
