@@ -38,6 +38,8 @@ def test_figures_tell_the_channels_apart():
     assert figures["least"]["mirror"] == min(figures["steadiness"]["mirror"])
     assert figures["weakest_to_strongest"] < 0.2
     assert figures["effect"]["0"][0] > 5 * figures["effect"]["0"][2] and figures["visible"] == 2
+    change = figures["colour_change"]["0"]
+    assert change[0] > 10 > 2 * change[2] > 0 and figures["noticed"] >= 2
 
 
 def test_without_a_judge_there_is_no_effect():

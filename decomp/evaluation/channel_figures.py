@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor
 from torchvision.io import decode_jpeg, encode_jpeg
 
@@ -15,12 +17,20 @@ from ..pretrained import Distance
 JPEG = 85  # quality
 EDITED = 48  # photos that the effect of the sliders is measured on
 VISIBLE = 0.02  # LPIPS between edit and photo from which a change counts as visible
+NOTICED = 2.3  # colour difference that is just noticed (Mahy et al., 1994)
+MOST = 0.95  # quantile of the pixels: what the 5 % that change most change by
 
 
 def as_jpeg(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Photos in [-1, 1] after a JPEG file of quality 85."""
     files = encode_jpeg(list(((x.cpu().clamp(-1, 1) + 1) * 127.5).round().byte()), JPEG)
     return torch.stack([decode_jpeg(file) for file in files]).to(x) / 127.5 - 1
+
+
+def colour_change(edit: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> float:
+    """CIEDE2000 between pictures in [-1, 1] that 5 % of the pixels exceed, mean over the batch."""
+    a, b = (rgb2lab((u.cpu().clamp(-1, 1).permute(0, 2, 3, 1).numpy() + 1) / 2) for u in (edit, x))
+    return float(np.quantile(deltaE_ciede2000(a, b), MOST, axis=(1, 2)).mean())
 
 
 class ChannelFigures:
@@ -31,12 +41,13 @@ class ChannelFigures:
     - `stamp`: share of its energy that is the same picture in every photo;
     - `energy_share`: its share of the energy of all channels;
     - `mesh`: see `metrics.mesh`;
-    - `effect`: LPIPS between the photo and the photo with the channel at strength 0 and 2, over the first 48 photos.
+    - `effect`: LPIPS between the photo and the photo with the channel at strength 0 and 2, over the first 48 photos;
+    - `colour_change`: CIEDE2000 that 5 % of the pixels of these edits exceed: LPIPS overlooks what happens at an eye.
 
     Args:
         generator: photos and classes -> `Output`.
         classes: how many there are.
-        lpips: None leaves `effect` out.
+        lpips: None leaves `effect` and `colour_change` out.
     """
 
     def __init__(self, generator: Callable[[Tensor, Tensor], Output], classes: int, lpips: Distance | None):
@@ -44,6 +55,7 @@ class ChannelFigures:
         self.photos = self.edited = 0
         self.sums = defaultdict(float)  # of what is a mean over photos
         self.effect = defaultdict(float)
+        self.colour_change = defaultdict(float)
 
     def add(self, x: Float[Tensor, "b 3 h w"], y: Int[Tensor, "b"], output: Output) -> None:
         v, n = output.channels, len(x)
@@ -63,6 +75,7 @@ class ChannelFigures:
             self.edited += few
             for strength in (0, 2):
                 edits = [(x[:few] + (strength - 1) * v_k).clamp(-1, 1) for v_k in v[:few].unbind(dim=1)]
+                self.colour_change[strength] += few * torch.tensor([colour_change(edit, x[:few]) for edit in edits])
                 self.effect[strength] += few * torch.tensor([self.lpips(edit, x[:few]) for edit in edits])
 
     def figures(self) -> dict:
@@ -81,4 +94,9 @@ class ChannelFigures:
         if self.edited:
             figures["effect"] = {str(strength): rounded(total / self.edited) for strength, total in self.effect.items()}
             figures["visible"] = sum(max(pair) >= VISIBLE for pair in zip(*figures["effect"].values()))
+            by_strength = {
+                str(strength): rounded(total / self.edited) for strength, total in self.colour_change.items()
+            }
+            figures["colour_change"] = by_strength
+            figures["noticed"] = sum(max(pair) >= NOTICED for pair in zip(*by_strength.values()))
         return figures

@@ -153,6 +153,14 @@ SECTIONS = {
             low=7,
         ),
         Figure(
+            "noticed",
+            "sliders that are noticed",
+            "{:d}",
+            "Channels whose strength 0 or 2 changes 5 % of the pixels by 2.3 (CIEDE2000) or more: just noticeable.",
+            "higher",
+            low=7,
+        ),
+        Figure(
             "least.mirror",
             "steady when mirrored, least channel",
             "{:.2f}",
@@ -293,6 +301,8 @@ MORE_OF_CHANNELS = (
     "mesh",
     "effect.0",
     "effect.2",
+    "colour_change.0",
+    "colour_change.2",
 )
 
 
