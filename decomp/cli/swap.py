@@ -6,15 +6,17 @@ from typing import Annotated
 import typer
 
 from .app import app, usage
-from .folders import Model, Skip, over
+from .folders import Model, PictureOut, Skip, over
 from .pictures import BoxOption, Domain, MaxPixels, Run, Size, number
 
 
 @app.command()
 def swap(
     source: Annotated[Path, typer.Argument(metavar="A", help="a photo, or a folder of photos, to edit", exists=True)],
-    giver: Annotated[Path, typer.Argument(metavar="B", help="the photo that gives", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="picture to write; a folder for a folder")],
+    giver: Annotated[
+        Path, typer.Argument(metavar="B", help="the photo whose channels are taken", exists=True, dir_okay=False)
+    ],
+    out: PictureOut,
     channel: Annotated[
         list[str],
         typer.Option(
@@ -33,10 +35,10 @@ def swap(
     max_megapixels: MaxPixels = 40,
     skip_existing: Skip = False,
 ):
-    """Give A some channels of B: B's face is laid onto A's by the eyes, and the mix goes back into all of A.
+    """Replace channels of A by those of B. The faces are aligned by their eyes; the result is pasted back into A.
 
-    Where no eyes are found the faces are aligned by their squares, and a line says so. Coat and complexion lie in
-    `residual`, which may be swapped like a channel.
+    If no eyes are found, the faces are aligned by their squares, and a note is printed. Coat and complexion lie in
+    `residual`, which can be swapped like a channel.
     """
     from .. import photos
     from ..kinds import layers_of

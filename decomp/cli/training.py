@@ -38,19 +38,19 @@ def read_options(config: str) -> tuple[dict, str, Path | None]:
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="bundled name, .toml file, or the folder of a run to resume")],
-    data: Annotated[Path, typer.Option(help="folder laid out as {train,val}/{class}/*", exists=True)],
+    config: Annotated[str, typer.Argument(help="bundled configuration, .toml file, or the folder of a run to resume")],
+    data: Annotated[Path, typer.Option(help="folder with {train,val}/CLASS/*", exists=True)],
     out: Annotated[Path, typer.Option(help="folder for runs; each gets a numbered folder there")] = Path("runs"),
     start: Annotated[
-        str | None, typer.Option(help="bundled model, or compact/ folder of a run, to begin from (fine-tuning)")
+        str | None, typer.Option(help="bundled model, or compact/ folder of a run, to start from (fine-tuning)")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="stop after this long")] = float("inf"),
-    seed: Annotated[int | None, typer.Option(help="another seed than the configuration's")] = None,
+    minutes: Annotated[float, typer.Option(help="stop after so many minutes")] = float("inf"),
+    seed: Annotated[int | None, typer.Option(help="seed; default: the configuration's")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for torch's default")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print options, sizes and memory, and end")] = False,
 ):
-    """Train a model on photos in folders; Ctrl-C saves and ends, `decomp train RUN` goes on.
+    """Train a model on a folder of photos. Ctrl-C saves and ends; `decomp train RUN` resumes.
 
     With several GPUs: torchrun --nproc-per-node 4 -m decomp train ...
     """

@@ -12,15 +12,17 @@ def ui(
     model: Annotated[
         list[str] | None, typer.Option(help="model to offer, repeatable; default: all bundled ones")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="default: the first free one from 7860 on")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="port; default: the first free one from 7860 on")
+    ] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="offer every action as an MCP tool as well")] = False,
     host: Annotated[str, typer.Option(help="address to serve at; the default is this machine only")] = "127.0.0.1",
     known_as: Annotated[
-        list[str] | None, typer.Option(help="name under which others reach the page, repeatable")
+        list[str] | None, typer.Option(help="host name under which other machines reach the page, repeatable")
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="open the page in a browser")] = True,
 ):
-    """Open the web page: upload a photo, see its channels, move their strengths. Served to this machine only."""
+    """Open the web page: upload a photo, see its channels, change their strengths. Served to this machine only."""
     try:
         from ..page import launch
     except ModuleNotFoundError as error:

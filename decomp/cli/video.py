@@ -7,25 +7,25 @@ import typer
 
 from .app import app, usage
 from .folders import Model
-from .pictures import Domain, Run, Size, Target, assignments, number
+from .pictures import Domain, Run, Size, Strength, Target, assignments, number
 
 
 @app.command()
 def video(
     source: Annotated[Path, typer.Argument(help="a film, or a folder of frames", exists=True)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="film to write (.mp4, .mov, .mkv); a folder for a folder")],
-    strength: Annotated[
-        list[str] | None, typer.Option("--strength", "-s", help="LAYER=NUMBER, repeatable; 1 is the film's own")
-    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="film to write (.mp4, .mov, .mkv); for a folder of frames, a folder")
+    ],
+    strength: Strength = None,
     model: Model = "animals",
     domain: Domain = "auto",
     target: Target = None,
     size: Size = None,
     steady: Annotated[
-        bool, typer.Option("--steady/--no-steady", help="average the change over time where the picture stands still")
+        bool, typer.Option("--steady/--no-steady", help="average the change over time where nothing moves")
     ] = True,
 ):
-    """Change the channels of a face through a whole film; sound is kept, and a stopped run goes on."""
+    """Change the channels of a face in a whole film. Sound is kept. The same call resumes a stopped run."""
     from ..photos import PhotoError
 
     strengths = {name: number(value) for name, value in assignments(strength, "LAYER=NUMBER").items()}
@@ -44,5 +44,5 @@ def video(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(
-        f"{out}: {done['frames']} frames of a {done['domain']}, face found in {done['faces']} of {done['looks']} looks"
+        f"{out}: {done['frames']} frames of a {done['domain']}, face found in {done['faces']} of {done['looks']} searches"
     )

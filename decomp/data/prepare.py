@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from .. import photos
 from ..batch.pool import each
 from ..config import FACES
+from ..decomposition import to_bytes
 from ..faces import crop, find_face
 from ..files import atomic
 from ..photos import Photo, PhotoError
@@ -189,8 +189,7 @@ def _make(task: _Task) -> dict:
         box = find_face(photo, task.face)
         if box.found != task.face:
             return {"status": "no face", "reason": f"{task.photo}: no {task.face} face was found"}
-        pixels = np.rint((crop(photo, box, task.size) + 1) * 127.5).astype(np.uint8)
-        photos.save(Photo(pixels), task.result)
+        photos.save(Photo(to_bytes(crop(photo, box, task.size))), task.result)
     except (PhotoError, OSError) as error:
         return {"status": "failed", "reason": str(error)}
     except MemoryError:

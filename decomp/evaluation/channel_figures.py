@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.io import decode_jpeg, encode_jpeg
 
 from .. import metrics
+from ..decomposition import to_bytes
 from ..generator import Output
 from ..pretrained import Distance
 
@@ -23,7 +24,7 @@ MOST = 0.95  # quantile of the pixels: what the 5 % that change most change by
 
 def as_jpeg(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Photos in [-1, 1] after a JPEG file of quality 85."""
-    files = encode_jpeg(list(((x.cpu().clamp(-1, 1) + 1) * 127.5).round().byte()), JPEG)
+    files = encode_jpeg(list(torch.from_numpy(to_bytes(x.cpu().numpy()))), JPEG)
     return torch.stack([decode_jpeg(file) for file in files]).to(x) / 127.5 - 1
 
 
@@ -46,12 +47,11 @@ class ChannelFigures:
 
     Args:
         generator: photos and classes -> `Output`.
-        classes: how many there are.
         lpips: None leaves `effect` and `colour_change` out.
     """
 
-    def __init__(self, generator: Callable[[Tensor, Tensor], Output], classes: int, lpips: Distance | None):
-        self.generator, self.classes, self.lpips = generator, classes, lpips
+    def __init__(self, generator: Callable[[Tensor, Tensor], Output], lpips: Distance | None):
+        self.generator, self.lpips = generator, lpips
         self.photos = self.edited = 0
         self.sums = defaultdict(float)  # of what is a mean over photos
         self.effect = defaultdict(float)
@@ -61,9 +61,6 @@ class ChannelFigures:
         v, n = output.channels, len(x)
         measured = metrics.steadiness(self.generator, x, y, v)
         measured[f"JPEG {JPEG}"] = metrics.matched_correlation(v, self.generator(as_jpeg(x), y).channels)
-        if self.classes > 1:
-            other = self.generator(x, (y + 1) % self.classes).channels
-            measured["next class"] = metrics.matched_correlation(v, other)
         for name, values in measured.items():
             self.sums["steadiness", name] += n * values.double().cpu()
         self.sums["mesh"] += n * metrics.mesh(v).double().cpu()
@@ -78,13 +75,17 @@ class ChannelFigures:
                 self.colour_change[strength] += few * torch.tensor([colour_change(edit, x[:few]) for edit in edits])
                 self.effect[strength] += few * torch.tensor([self.lpips(edit, x[:few]) for edit in edits])
 
+    def add_next_class(self, output: Output, transferred: Output) -> None:
+        """The outputs for the same photos with their own class and with the next one as target."""
+        values = metrics.matched_correlation(output.channels, transferred.channels)
+        self.sums["steadiness", "next class"] += len(output.image) * values.double().cpu()
+
     def figures(self) -> dict:
         rounded = lambda t: [round(float(a), 4) for a in t]
         n, energy = self.photos, self.sums["energy"]
-        alike = (self.sums["picture"].square().sum(dim=(1, 2, 3)) - energy) / max(1, n - 1)
         figures = {
             "steadiness": {key[1]: rounded(total / n) for key, total in self.sums.items() if key[0] == "steadiness"},
-            "stamp": rounded(alike / energy.clamp_min(1e-12)),
+            "stamp": rounded(metrics.stamp_share_of_sums(self.sums["picture"].flatten(1), energy, n)),
             "energy_share": rounded(energy / energy.sum()),
             "mesh": rounded(self.sums["mesh"] / n),
             "weakest_to_strongest": float((energy.min() / energy.max()).sqrt()),

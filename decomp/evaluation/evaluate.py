@@ -20,6 +20,7 @@ from tqdm import tqdm
 from .. import metrics, photos, pretrained
 from ..data.dataset import square
 from ..decomposer import Decomposer
+from ..decomposition import to_bytes
 from ..faces import find_face
 from ..generator import Output
 from ..photos import PhotoError
@@ -109,7 +110,7 @@ def evaluate(
     distances = [Distances(name, network, domains) for name, network in networks.items() if network]
     lpips = unless_missing(pretrained.lpips_vgg)
     likeness = Likeness(lpips, domains)
-    of_channels = ChannelFigures(model.generator, len(domains), lpips)
+    of_channels = ChannelFigures(model.generator, lpips)
     summary, exactness, shares = metrics.Summary(), Exactness(), TransferShares(model)
     stability = Stability(model, against) if against else None
 
@@ -131,10 +132,12 @@ def evaluate(
             stability.add(x, y, output)
         for shift in range(1, len(domains)):
             target = (y + shift) % len(domains)
-            transferred = model.generator(x, target).image
-            shares.add("transferred", transferred, y, target)
+            transferred = model.generator(x, target)
+            if shift == 1:
+                of_channels.add_next_class(output, transferred)
+            shares.add("transferred", transferred.image, y, target)
             for distance in distances:
-                distance.add("transferred", transferred, target)
+                distance.add("transferred", transferred.image, target)
     if distances and all((data / "train" / domain).is_dir() for domain in domains):
         as_many = max(sum(label == k for _, label in chosen) for k in range(len(domains)))
         for x, y in batches(labelled(data, "train", domains, as_many), model, "training photos", size):
@@ -234,7 +237,8 @@ class Distances:
         self.rows = defaultdict(list)
 
     def add(self, what: str, pictures: Tensor, labels: Tensor) -> None:
-        features = self.network(((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()).cpu()
+        in_bytes = torch.from_numpy(to_bytes(pictures.cpu().numpy())).to(pictures.device)
+        features = self.network(in_bytes).cpu()
         for row, label in zip(features, labels.tolist()):
             self.rows[what, label].append(row)
 

@@ -2,11 +2,9 @@
 
 import statistics
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from tqdm import tqdm
 
 from ...codes import coding_loss, decode
 from ...codes import normalised as normal
-from .. import resume
+from .. import configuration, resume
 from ..cifar.classifier import augmented, decayed, normalised
 from ..cifar.images import Images, load
 from ..findings import Claim, Findings, write
@@ -71,21 +69,21 @@ class Schedule:
 
 
 def configured(name: str) -> Schedule:
-    """A bundled configuration ("coded-cpu", "coded-gpu") or the path of a TOML file. Raises: ValueError."""
-    bundled = resources.files(__package__) / f"{name}.toml"
-    path = bundled if bundled.is_file() else Path(name)
-    if not path.is_file():
-        raise ValueError(f"{name} is no configuration; accepted: coded-cpu, coded-gpu or the path of a TOML file")
-    try:
-        values = tomllib.loads(path.read_text())
-        values["stages"] = tuple(Stage(**stage | {"code": tuple(stage.get("code", ()))}) for stage in values["stages"])
-        values["variants"] = tuple(values["variants"])
-        if set(values["variants"]) - set(VARIANTS) or not {"coded", "plain"} <= set(values["variants"]):
-            raise KeyError(f"variants {values['variants']}; coded, plain and any of {', '.join(VARIANTS)}")
-        values["randaugment"] = tuple(values.get("randaugment", (0, 0)))
-        return Schedule(**values)
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{name}: {error}; needed: {', '.join(Schedule.__annotations__)}") from None
+    """A bundled configuration ("coded-cpu", "coded-gpu") or the path of a TOML file.
+
+    Raises:
+        ValueError: there is no such configuration.
+    """
+    return configuration.read(Path(__file__).parent, name, schedule_of, ", ".join(Schedule.__annotations__))
+
+
+def schedule_of(values: dict) -> Schedule:
+    stages = tuple(Stage(**stage | {"code": tuple(stage.get("code", ()))}) for stage in values["stages"])
+    variants = tuple(values["variants"])
+    if set(variants) - set(VARIANTS) or not {"coded", "plain"} <= set(variants):
+        raise KeyError(f"variants {variants}; coded, plain and any of {', '.join(VARIANTS)}")
+    randaugment = tuple(values.get("randaugment", (0, 0)))
+    return Schedule(**values | {"stages": stages, "variants": variants, "randaugment": randaugment})
 
 
 # ------------------------------------------------------------------------------------------------------------ training

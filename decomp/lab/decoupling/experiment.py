@@ -2,10 +2,8 @@
 
 import statistics
 import time
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import resume
+from .. import configuration, resume
 from ..cifar.classifier import STD, augmented, decayed, normalised
 from ..cifar.images import Images, load
 from ..findings import Claim, Findings, write
@@ -83,18 +81,13 @@ def _named(pairs) -> dict[str, tuple[float, float]]:
 
 
 def configured(name: str) -> Schedule:
-    """A bundled configuration ("decoupling-cpu", "decoupling-gpu") or the path of a TOML file. Raises: ValueError."""
-    bundled = resources.files(__package__) / f"{name}.toml"
-    path = bundled if bundled.is_file() else Path(name)
-    if not path.is_file():
-        raise ValueError(
-            f"{name} is no configuration; accepted: decoupling-cpu, decoupling-gpu or the path of a TOML file"
-        )
-    try:
-        values = tomllib.loads(path.read_text())
-        return Schedule(**values | {key: tuple(values[key]) for key in ("mi", "sparsity")})
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{name}: {error}; needed: {', '.join(Schedule.__annotations__)}") from None
+    """A bundled configuration ("decoupling-cpu", "decoupling-gpu") or the path of a TOML file.
+
+    Raises:
+        ValueError: there is no such configuration.
+    """
+    build = lambda values: Schedule(**values | {key: tuple(values[key]) for key in ("mi", "sparsity")})
+    return configuration.read(Path(__file__).parent, name, build, ", ".join(Schedule.__annotations__))
 
 
 # ------------------------------------------------------------------------------------------------------------ training

@@ -1,11 +1,9 @@
 """Knowledge factorization of a teacher of rendered sprites, and of one of CIFAR-10."""
 
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import resume
+from .. import configuration, resume
 from ..cifar.classifier import STD, augmented, normalised
 from ..cifar.images import CLASSES, Images, load
 from ..findings import Claim, Findings, write
@@ -83,26 +81,23 @@ class Problem(NamedTuple):
 
 
 def configured(name: str) -> dict[str, Schedule]:
-    """A bundled configuration (factorization-cpu, -quick, -gpu) or the path of a TOML file. Raises: ValueError."""
-    bundled = resources.files(__package__) / f"{name}.toml"
-    path = bundled if bundled.is_file() else Path(name)
-    if not path.is_file():
-        raise ValueError(
-            f"{name} is no configuration; accepted: factorization-cpu, -quick, -gpu or the path of a TOML file"
-        )
-    try:
-        values = tomllib.loads(path.read_text())
-        lists = ("teacher", "common", "specific", "variants")
-        found = {key: Schedule(**table | {k: tuple(table[k]) for k in lists}) for key, table in values.items()}
-        if not {"sprites"} <= set(found) <= {"sprites", "cifar"} or any(
-            set(s.variants) - set(VARIANTS) for s in found.values()
-        ):
-            raise KeyError(f"tables {list(found)} with variants {[s.variants for s in found.values()]}")
-        return found
-    except (KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
-        settings = f"{', '.join(Schedule.__annotations__)}; variants among {', '.join(VARIANTS)}"
-        needed = f"[sprites], and [cifar] if wanted, with {settings}"
-        raise ValueError(f"{name}: {error}; needed: {needed}") from None
+    """A bundled configuration (factorization-cpu, -quick, -gpu) or the path of a TOML file.
+
+    Raises:
+        ValueError: there is no such configuration.
+    """
+    settings = f"{', '.join(Schedule.__annotations__)}; variants among {', '.join(VARIANTS)}"
+    needed = f"[sprites], and [cifar] if wanted, with {settings}"
+    return configuration.read(Path(__file__).parent, name, schedules_of, needed)
+
+
+def schedules_of(values: dict) -> dict[str, Schedule]:
+    lists = ("teacher", "common", "specific", "variants")
+    schedules = {key: Schedule(**table | {k: tuple(table[k]) for k in lists}) for key, table in values.items()}
+    unknown = any(set(s.variants) - set(VARIANTS) for s in schedules.values())
+    if unknown or not {"sprites"} <= set(schedules) <= {"sprites", "cifar"}:
+        raise KeyError(f"tables {list(schedules)} with variants {[s.variants for s in schedules.values()]}")
+    return schedules
 
 
 def sprites_problem(schedule: Schedule) -> Problem:

@@ -1,9 +1,7 @@
 """The paper's CIFAR-10 experiment: sums of M slim ResNet-18 beside unbranched ones, and what each branch came to do."""
 
 import time
-import tomllib
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +33,14 @@ class Experiment:
 
 
 def configured(name: str) -> Experiment:
-    """A bundled configuration ("cifar-cpu", "cifar-gpu") or the path of a TOML file. Raises: ValueError."""
-    bundled = resources.files("decomp.lab.specialization") / "configs" / f"{name}.toml"
-    path = bundled if bundled.is_file() else Path(name)
-    if not path.is_file():
-        raise ValueError(f"{name} is no configuration; accepted: cifar-cpu, cifar-gpu or the path of a TOML file")
-    try:
-        values = tomllib.loads(path.read_text())
-        return Experiment(tuple(values["networks"]), values["shown"], Schedule(**values["schedule"]))
-    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        needed = f"networks, shown, and [schedule] with {', '.join(Schedule.__annotations__)}"
-        raise ValueError(f"{name}: {error}; needed: {needed}") from None
+    """A bundled configuration ("cifar-cpu", "cifar-gpu") or the path of a TOML file.
+
+    Raises:
+        ValueError: there is no such configuration.
+    """
+    build = lambda values: Experiment(tuple(values["networks"]), values["shown"], Schedule(**values["schedule"]))
+    needed = f"networks, shown, and [schedule] with {', '.join(Schedule.__annotations__)}"
+    return configuration.read(Path(__file__).parent / "configs", name, build, needed)
 
 
 def sharing(contribution: Tensor) -> float:
