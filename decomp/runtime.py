@@ -153,8 +153,8 @@ def fingerprint(network: BranchedGenerator, core) -> str:
     import openvino
 
     code = [inspect.getsource(module) for module in (diffusion, generator)]
-    told = [openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), str(network.config.to_dict()), *code]
-    sha = hashlib.sha256("\n".join(told).encode())
+    facts = [openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), str(network.config.to_dict()), *code]
+    sha = hashlib.sha256("\n".join(facts).encode())
     for name, weight in sorted(network.state_dict().items()):
         sha.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         sha.update(weight.float().contiguous().numpy().tobytes())

@@ -43,6 +43,5 @@ def video(
     except (PhotoError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(
-        f"{out}: {done['frames']} frames of a {done['domain']}, face found in {done['faces']} of {done['looks']} searches"
-    )
+    searches = f"face found in {done['faces']} of {done['looks']} searches"
+    typer.echo(f"{out}: {done['frames']} frames of a {done['domain']}, {searches}")

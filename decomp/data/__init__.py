@@ -1,1 +1,1 @@
-"""From photos as downloaded to training batches: sources, preparing, checking, sampling."""
+"""From downloaded photos to training batches: sources, preparation, checks, sampling."""

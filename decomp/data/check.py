@@ -1,4 +1,4 @@
-"""Is a folder fit for training? Counts, sizes, photos that can't be read, duplicates, and leaks into the validation."""
+"""Checks a data set: counts, sizes, unreadable photos, duplicates, and photos in both train and val."""
 
 import hashlib
 import os
@@ -31,11 +31,11 @@ class Domain:
 
 @dataclass
 class Report:
-    """What `check` found. Photos are named by their path below the root, "/" between folders."""
+    """The result of `check`. Photos are named by their path below the root, "/" between folders."""
 
     root: str
     domains: list[Domain] = field(default_factory=list)
-    not_looked_at: dict[str, int] = field(default_factory=dict)  # suffix -> files that no trainer reads; no problem
+    not_looked_at: dict[str, int] = field(default_factory=dict)  # suffix -> files that training ignores; not a problem
     # from here on, each list that is not empty is a problem
     unreadable: list[str] = field(default_factory=list)  # sentences that name the file
     leaks: list[list[str]] = field(default_factory=list)  # same pixels, in train and in val
@@ -56,13 +56,13 @@ class Report:
 
 
 def check(root: str | os.PathLike, size: int | None = None, jobs: int = 1) -> Report:
-    """Look at every photo of `root/{train,val}/{domain}/`, as AFHQ and StarGAN-v2 lay them out.
+    """Read every photo of `root/{train,val}/{domain}/`, the layout of AFHQ and StarGAN-v2.
 
     Photos are duplicates if their pixels are the same, upright and at 8 bits, whatever the file format and metadata;
-    alpha is not looked at. A photo that was resized or compressed again is another photo.
+    alpha is ignored. A resized or recompressed photo counts as another photo.
 
     Args:
-        size: pixels; photos with a shorter short side are reported. None: not asked.
+        size: pixels; photos with a shorter short side are reported. None: not checked.
         jobs: number of processes.
     Raises:
         ValueError: there are no such folders.

@@ -1,4 +1,4 @@
-"""Photos for training: `root/{train,val}/{domain}/*`, as AFHQ and StarGAN-v2 lay them out, in any format that is read.
+"""Photos for training: `root/{train,val}/{domain}/*`, in any format that `photos.load` reads.
 
 Sample number i of a run is a pure function of (seed, i): which photo, how it is augmented, which class it is turned
 into. A run is therefore the same whether it is resumed, spread over processes or loaded by workers.

@@ -1,4 +1,4 @@
-"""A data set as it is downloaded -> square crops in `root/{train,val}/{domain}/`, ready for training."""
+"""A downloaded data set -> square crops in `root/{train,val}/{domain}/`, ready for training."""
 
 import hashlib
 import json
@@ -40,8 +40,8 @@ def prepare(
 ) -> dict:
     """Crop each photo of a data set to `out/{train,val}/{domain}/{full name}.png`; returns what `prepared.json` holds.
 
-    Crops are 8-bit RGB without metadata, by Lanczos; a box of exactly `size` pixels is kept as it is, alpha is not
-    looked at. Full names are kept, so `a.jpg` and `a.png` never collide. Each crop appears whole or not at all, and
+    Crops are 8-bit RGB without metadata, by Lanczos; a box of exactly `size` pixels is kept as it is, alpha is
+    ignored. Full names are kept, so `a.jpg` and `a.png` never collide. Each crop appears whole or not at all, and
     those that exist are skipped: a run that was stopped is resumed by the same call. Photos that can't be read are
     reported, and the run goes on.
 
@@ -62,7 +62,9 @@ def prepare(
         from less than `size` pixels; "foreign", the photos below `out` that are no crop of this source, such as those
         of photos that were removed from it; "photos", a row for each.
     Raises:
-        ValueError: the source has none of these layouts, options contradict each other, or `out` holds something else.
+        ValueError: the source has none of these layouts.
+        ValueError: options contradict each other.
+        ValueError: `out` holds something else.
         OSError: `out` cannot be written to.
     """
     source, out = Path(source), Path(out)
@@ -91,7 +93,7 @@ def prepare(
     if held_out and val is not None:
         raise ValueError(f"{source}: names its own validation photos; a share of them is for sources that name none")
 
-    rows: list[dict | None] = []  # what became of each entry; None: not yet reached
+    rows: list[dict | None] = []  # the result of each entry; None: not yet reached
     todo, taken, results = [], set(), set()
     for entry in entries:
         # two names that differ in case only are one file on many systems
@@ -123,9 +125,9 @@ def prepare(
     tasks = _tasks(listing, out, size, face, todo)
     try:
         with tqdm(total=len(todo), unit="photo") as bar:
-            for made, (number, entry, result) in zip(each(_make, tasks, jobs), todo):
-                rows[number] = {"photo": entry.photo} | made
-                if made["status"] == "done":
+            for row, (number, entry, result) in zip(each(_make, tasks, jobs), todo):
+                rows[number] = {"photo": entry.photo} | row
+                if row["status"] == "done":
                     rows[number]["result"] = result
                 _report(rows[number])
                 bar.update()
@@ -181,7 +183,7 @@ def _tasks(listing: Folder | Archive, out: Path, size: int, face: str, todo: lis
 
 
 def _make(task: _Task) -> dict:
-    """Write one crop; returns what became of it."""
+    """Write one crop; returns its row of the record."""
     try:
         if isinstance(task.source, PhotoError):
             raise task.source

@@ -1,4 +1,4 @@
-"""Data sets as they are downloaded: which photos there are, of which class, for training or for validation.
+"""Downloaded data sets: which photos there are, of which class, for training or for validation.
 
 Three kinds, each a folder or a zip: AFHQ, CelebA-HQ with its list of attributes, and any photos with a CSV.
 """
@@ -26,11 +26,11 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 @dataclass(frozen=True)
 class Entry:
-    """One photo of a data set, or one that is named there but can't be had."""
+    """One photo of a data set, or one that is listed there but missing."""
 
-    photo: str  # as the data set calls it
+    photo: str  # its name in the data set
     domain: str = ""
-    split: str | None = None  # one of SPLITS; None: the data set does not say
+    split: str | None = None  # one of SPLITS; None: not given
     below: str = ""  # path below the folder of its class
     key: str | None = None  # for `read` of the folder or archive
     status: str | None = None  # "failed" or "missing" where there is nothing to read
@@ -85,7 +85,8 @@ def from_afhq(source: Folder | Archive) -> list[Entry]:
     """Photos at [any folder/]{train,val,test}/{domain}/; others are passed over.
 
     Raises:
-        ValueError: there are none, or there are several such data sets in it.
+        ValueError: there are none.
+        ValueError: there are several such data sets in it.
     """
     entries, tops = [], set()
     for name in sorted(source.names):
@@ -111,7 +112,7 @@ def from_csv(source: Folder | Archive, table: Path) -> list[Entry]:
     """Photos named in a table with the columns file, domain and, if wanted, split.
 
     Raises:
-        ValueError: it is no such table.
+        ValueError: it is not such a table.
     """
     locate = locator(source.names)
     with _text(table) as file:
@@ -141,13 +142,14 @@ def from_csv(source: Folder | Archive, table: Path) -> list[Entry]:
 
 
 def from_attributes(source: Folder | Archive, table: Path, attribute: str) -> list[Entry]:
-    """Photos of CelebA-HQ or CelebAMask-HQ, whose classes are an attribute that they have or have not.
+    """Photos of CelebA-HQ or CelebAMask-HQ, whose classes are given by an attribute.
 
     Args:
         table: first line the number of photos, second the names of the attributes, then a file and 1 or -1 for each.
         attribute: "Male" makes the classes male and not-male, "Male=men,women" men and women.
     Raises:
-        ValueError: it is no such table, or it has no such attribute.
+        ValueError: it is not such a table.
+        ValueError: it has no such attribute.
     """
     wanted, _, domains = attribute.partition("=")
     domains = [d.strip() for d in domains.split(",")] if domains else [wanted.lower(), f"not-{wanted.lower()}"]
@@ -217,7 +219,7 @@ def locator(names: Iterable[str]) -> Callable[[Entry], Entry]:
 
 
 def refused(name: str) -> str | None:
-    """Why a name from a zip or a table is not made a path, if so: it must stay below its folder, and visible."""
+    """Why a name from a zip or a table is refused as a path, or None. It must stay below its folder and not be hidden."""
     if not set(map(unicodedata.category, name)).isdisjoint({"Cc", "Cs"}):
         return "its name holds control characters"
     if "\\" in name or PureWindowsPath(name).drive or any(not p or p.startswith(".") for p in name.split("/")):
@@ -226,7 +228,7 @@ def refused(name: str) -> str | None:
 
 
 def shown(name: str) -> str:
-    """A hostile name for a terminal."""
+    """A name that is safe to print in a terminal."""
     return "".join("?" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
 
 

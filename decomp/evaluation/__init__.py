@@ -1,1 +1,1 @@
-"""How good a model is, and from a training run to a model folder."""
+"""The quality of a model, and the way from a training run to a model folder."""

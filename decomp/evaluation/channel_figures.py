@@ -1,4 +1,4 @@
-"""What a channel is worth to a person: is it the same thing in a changed photo, and does its slider do anything?"""
+"""How useful a channel is: is it the same in a changed photo, and does its slider change anything?"""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -35,11 +35,11 @@ def colour_change(edit: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -
 
 
 class ChannelFigures:
-    """Lists of one number a channel, fed batch by batch.
+    """Lists with one number for each channel, computed batch by batch.
 
     - `steadiness`: correlation of a channel with itself after the photo was mirrored, shifted by a pixel, made smaller,
       or saved as JPEG, and with itself for the next class as target;
-    - `stamp`: share of its energy that is the same picture in every photo;
+    - `stamp`: share of its energy that is the same in every photo;
     - `energy_share`: its share of the energy of all channels;
     - `mesh`: see `metrics.mesh`;
     - `effect`: LPIPS between the photo and the photo with the channel at strength 0 and 2, over the first 48 photos;

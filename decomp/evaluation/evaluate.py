@@ -1,7 +1,7 @@
 """How good a model is: every figure of `decomp evaluate`, on validation photos that it was not trained on.
 
-Photos go through the network in batches of `BATCH`, and each question below keeps sums or short feature vectors only:
-nine channels of 650 photos at 256 pixels would be five gigabytes.
+Photos pass the network in batches of `BATCH`. Each class below keeps sums or short feature vectors only: nine channels
+of 650 photos at 256 pixels would be five gigabytes.
 """
 
 import json
@@ -33,7 +33,7 @@ Labelled = list[tuple[Path, int]]  # photos and their classes
 
 
 class EvaluationError(ValueError):
-    """A figure was asked for that cannot be had for this model, or with what is installed."""
+    """A requested figure is not available for this model, or a package for it is missing."""
 
 
 def labelled(root: Path, split: str, domains: Sequence[str], per_domain: int | None = None) -> Labelled:
@@ -75,11 +75,11 @@ def evaluate(
     size: int | None = None,
     other: Sequence[Path] = (),
 ) -> dict:
-    """All figures as a dictionary that fits into JSON; what each one means stands in `report.SECTIONS`.
+    """All figures as a dictionary for JSON; `report.SECTIONS` explains them.
 
     Args:
-        model: on the device that is to do the work.
-        data: folder with `val/{domain}/*`, and perhaps `train/{domain}/*`, see `Distances`.
+        model: on the device to compute on.
+        data: folder with `val/{domain}/*`; with `train/{domain}/*` too, see `Distances`.
         per_domain: so many photos of each class, evenly spread, and so many of those with marked eyes; None: all.
         against: a second model, trained from another seed, see `Stability`.
         eyes: folder of cats with marked eyes, see `marked_eyes`.
@@ -88,7 +88,9 @@ def evaluate(
         other: photos of none of the classes, see `auto`.
     Raises:
         PhotoError: a folder or a photo cannot be read.
-        EvaluationError: FID cannot be had, or the second model, the eyes or the outputs do not suit.
+        EvaluationError: FID is not available.
+        EvaluationError: the second model lacks a class, or `eyes` are given for a model without cats.
+        EvaluationError: the model's pictures are not finite.
     """
     domains, size = model.config.domains, size or model.config.size
     chosen = labelled(data, "val", domains, per_domain)
@@ -178,7 +180,7 @@ class Exactness:
 
 
 class Likeness:
-    """SSIM and LPIPS of the re-generated photo to the photo, and of R alone; LPIPS is None without a judge."""
+    """SSIM and LPIPS of the re-generated photo to the photo, and of R alone; LPIPS is None if it is not installed."""
 
     def __init__(self, lpips: pretrained.Distance | None, domains: Sequence[str]):
         self.lpips, self.domains = lpips, domains
@@ -202,7 +204,7 @@ class Likeness:
 
 
 class TransferShares:
-    """Share of pictures that the model's classifier, trained on real photos only, puts in the class that was wanted."""
+    """Share of pictures that the model's classifier, trained on real photos only, puts in the target class."""
 
     def __init__(self, model: Decomposer):
         self.classifier, self.domains = model.classifier, model.config.domains
@@ -228,8 +230,8 @@ class TransferShares:
 class Distances:
     """Frechet distances of re-generated and transferred photos to real validation photos, on one network's features.
 
-    Beside them stand those of the photos as they were before the transfer, and of as many real training photos. The
-    latter is what the figure comes down to when nothing is generated at all: with a few hundred photos far from zero.
+    For comparison: those of the photos before the transfer, and of as many real training photos. The latter is the
+    lowest value to expect; with a few hundred photos it is far from zero.
     """
 
     def __init__(self, name: str, network: pretrained.Features, domains: Sequence[str]):
@@ -318,11 +320,11 @@ def cost(model: Decomposer, x: Tensor, y: Tensor) -> dict:
 
 
 def auto(model: Decomposer, chosen: Labelled, other: Sequence[Path] = ()) -> dict:
-    """What `domain="auto"` says of photos, the way that `decompose` asks, with the search for the face.
+    """How well `domain="auto"` classifies photos, as in `decompose`, with the search for the face.
 
     Args:
         chosen: photos of the model's classes.
-        other: photos of anything else, of which nothing should be stated.
+        other: photos of anything else, for which no class should be stated.
     """
     domains, right, rows = model.config.domains, defaultdict(list), []
     for path, label in tqdm([*chosen, *((path, None) for path in other)], "classes", unit="photo"):
@@ -345,7 +347,7 @@ def auto(model: Decomposer, chosen: Labelled, other: Sequence[Path] = ()) -> dic
 
 
 def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 10) -> dict:
-    """How often a guess of so much probability is right, in bins of equal width, and the expected calibration error."""
+    """Accuracy by predicted probability, in bins of equal width, and the expected calibration error."""
     which = np.minimum((probability * bins).astype(int), bins - 1)
     rows = [
         {"said": float(probability[which == k].mean()), "right": float(correct[which == k].mean()), "photos": int(n)}
@@ -359,7 +361,7 @@ def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 10) ->
 def marked_eyes(folder: Path, model: Decomposer, limit: int | None = None) -> list[tuple[Path, np.ndarray]]:
     """Photos of cats and their eyes (2, 2), as (x, y) in pixels of the photo.
 
-    They stand in `folder/crops.json`, a list of {"file": path in the folder, "eyes": [[x, y], [x, y]]}.
+    They are listed in `folder/crops.json` as {"file": path in the folder, "eyes": [[x, y], [x, y]]}.
     """
     file = folder / "crops.json"
     domains = model.config.domains
@@ -390,7 +392,7 @@ def eye_discs(path: Path, eyes: np.ndarray, size: int) -> Tensor:
 def eye_concentration(model: Decomposer, marked: list[tuple[Path, np.ndarray]]) -> dict:
     """Energy per pixel at the eyes against that of the whole square, for each channel and for the detail x - R.
 
-    1 is a channel that does not care about eyes. Each channel's mean in a photo is taken off.
+    1: the channel is not stronger at the eyes. Each channel's mean in a photo is subtracted.
     """
     label = model.domain_index("cat")
     at_eyes = whole = pixels = 0  # sums over photos; the last row is the detail x - R

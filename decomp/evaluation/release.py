@@ -1,7 +1,7 @@
-"""From a training run to a model folder: classifier, roles, half precision, figures, and a card that cannot be wrong.
+"""From a training run to a model folder: classifier, roles, half precision, figures, and model card.
 
-The card's numbers are filled in from `figures.json` at every release. A person writes the part between the two marks
-(recipe, what the channels show, limits) and the front matter; both are kept.
+The card's numbers are filled in from `figures.json` at every release. The part between the two marks (recipe, what the
+channels show, limits) and the front matter are written by hand and kept.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ One line for each channel, from looking at contact sheets.
 ## Limits
 
 What the model does badly."""
-MEASURED = 4  # every so many photos of other things are kept back, to measure on
+MEASURED = 4  # every fourth photo of other things is not trained on, but measured
 NAMED_BY = 64  # photos of each class that the channels' roles are measured on
 
 
@@ -68,13 +68,15 @@ def release(
         licence, tags: front matter of a new card, besides the tags that every model has.
     Raises:
         PhotoError: a folder or a photo of the data cannot be read.
-        EvaluationError: the run has no weights, `out` no classifier to keep, or see `evaluate`.
+        EvaluationError: the run has no weights.
+        EvaluationError: there is no classifier to keep in `out`.
+        EvaluationError: see `evaluate`.
     """
     torch.manual_seed(0)
     model = from_run(run)
     domains = model.config.domains
     shown = labelled(data, "val", domains, NAMED_BY)
-    if eyes:  # what is wrong with it shows now, not after the training
+    if eyes:  # errors show now, not after the training
         marked_eyes(eyes, model)
     if against:
         Stability(model, against)
@@ -108,7 +110,7 @@ def release(
 
 
 def from_run(run: Path) -> Decomposer:
-    """The generator of a training run, with a classifier that has learnt nothing yet."""
+    """The generator of a training run, with an untrained classifier."""
     missing = [name for name in ("config.json", "model.safetensors") if not (run / name).is_file()]
     if missing:
         raise EvaluationError(f"{run}: holds no {' and no '.join(missing)}; accepted: the folder of a training run")
@@ -160,7 +162,7 @@ def named(model: Decomposer, shown: list) -> Decomposer:
 
 
 def front_matter(licence: str | None, tags: Sequence[str]) -> str:
-    """What a hub reads of a card; a licence is stated only where one is given."""
+    """The metadata that a hub reads; the licence only if one is given."""
     stated = [f"license: {licence}"] if licence else []
     listed = ", ".join(dict.fromkeys([*TAGS, *tags]))
     return "\n".join(["---", *stated, f"library_name: {HUB['library_name']}", f"tags: [{listed}]", "---"])
@@ -169,7 +171,7 @@ def front_matter(licence: str | None, tags: Sequence[str]) -> str:
 def model_card(figures: dict, written: str | None = None, licence: str | None = None, tags: Sequence[str] = ()) -> str:
     """The card with these figures; front matter and prose of the card `written` before are kept.
 
-    A card that has no marks was written by hand altogether and comes back as it is.
+    A card without marks was written by hand and is returned unchanged.
     """
     head = re.match(r"---\n.*?\n---(?=\n)", written or "", re.DOTALL)
     prose = re.search(f"{re.escape(BEGIN)}\n(.*)\n{re.escape(END)}", written or "", re.DOTALL)

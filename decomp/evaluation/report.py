@@ -1,4 +1,4 @@
-"""One page that shows how good a model is: every figure, what it means, which way is good, and what it looks like."""
+"""One page about the quality of a model: every figure, what it means, which direction is good, and pictures."""
 
 import base64
 import io
@@ -64,7 +64,7 @@ SECTIONS = {
             "fd_efficientnet_lite0",
             "FD-EfficientNet-Lite0",
             "{:.2f}",
-            "Distance of the f(x) from the photos as sets, on features of EfficientNet-Lite0; not comparable with FID.",
+            "Frechet distance of the f(x) from the photos, on features of EfficientNet-Lite0; not comparable with FID.",
             "lower",
             beside=("fd_efficientnet_lite0_of_residual", "R alone"),
         ),
@@ -88,9 +88,9 @@ SECTIONS = {
     "The photo, turned into another class": [
         Figure(
             "accuracy_transferred",
-            "classified as the class asked for",
+            "class-transfer accuracy",
             "{:.1%}",
-            "Share of transferred photos that a classifier trained on real photos puts in the class asked for.",
+            "Share of transferred photos that a classifier trained on real photos puts in the target class.",
             "higher",
             low=0.60,
             beside=("accuracy_real", "real photos of a class"),
@@ -107,7 +107,7 @@ SECTIONS = {
             "transfer_fd_efficientnet_lite0_of_training",
             "the same of real training photos",
             "{:.2f}",
-            "What the distance comes down to when the pictures are real: nothing can be expected below it.",
+            "The distance of real photos: the lowest value to expect.",
         ),
         Figure(
             "transfer_fid",
@@ -132,7 +132,7 @@ SECTIONS = {
             "active",
             "active channels",
             "{:d}",
-            "Channels with at least a tenth of the largest channel's energy; the others are silent.",
+            "Channels with at least a tenth of the largest channel's root mean square; the others are silent.",
             "higher",
             low=6,
         ),
@@ -180,7 +180,7 @@ SECTIONS = {
             "most.stamp",
             "stamp share, most channel",
             "{:.2f}",
-            "Share of a channel's energy that is the same picture in every photo.",
+            "Share of a channel's energy that is the same in every photo.",
             "lower",
             high=0.1,
         ),
@@ -204,7 +204,7 @@ SECTIONS = {
             "linear_share_mean",
             "linear share",
             "{:.2f}",
-            "Share of a channel that a fixed filter of the photo could do as well; at 1 nothing was learnt.",
+            "R\u00b2 of a per-pixel linear fit of v_k on all phi; at 1 the network is a fixed filter bank.",
             "lower",
             high=0.8,
         ),
@@ -212,14 +212,14 @@ SECTIONS = {
             "input_correlation_mean",
             "correlation of v_k with phi_k",
             "{:.2f}",
-            "How much a channel resembles what its branch was fed; at 1 the branch does nothing.",
+            "Mean absolute correlation of a channel with the input of its branch; at 1 the branch does nothing.",
             "lower",
         ),
         Figure(
             "eyes.best.concentration",
             "best channel at the eyes",
             "{:.2f}",
-            "Energy per pixel at a cat's eyes against the whole square; 1 is a channel that does not care about eyes.",
+            "Energy per pixel at a cat's eyes relative to the whole square; 1: no stronger at the eyes.",
             "higher",
             beside=("eyes.concentration_of_detail", "the photo's detail x - R"),
         ),
@@ -244,7 +244,7 @@ SECTIONS = {
             "identity_error_layers",
             "largest error of x = R + sum v_k + E",
             "{:.1e}",
-            "So the photo comes back exactly when no channel is touched.",
+            "The photo is restored exactly if no strength is changed.",
             "lower",
         ),
         Figure("parameters", "parameters of the generator", "{:,d}", "All branches and the diffusion together."),
@@ -261,28 +261,28 @@ SECTIONS = {
             "auto_stated",
             "class stated",
             "{:.1%}",
-            "Share of real photos of which a class is stated, at 80 % calibrated probability or more.",
+            "Share of real photos whose class is stated: calibrated probability of 80 % or more.",
             "higher",
         ),
         Figure(
             "auto_stated_right",
-            "of these, right",
+            "stated class correct",
             "{:.1%}",
-            "Share of the stated classes that are right.",
+            "Share of the stated classes that are correct.",
             "higher",
         ),
         Figure(
             "auto_stated_of_other",
             "class stated of other things",
             "{:.1%}",
-            "Share of photos of anything else of which a class is stated.",
+            "Share of photos of anything else for which a class is stated.",
             "lower",
         ),
         Figure(
             "reliability.expected_calibration_error",
             "expected calibration error",
             "{:.3f}",
-            "Mean distance of what is said from how often it is right, over ten bins.",
+            "Mean difference between predicted probability and accuracy, over ten bins.",
             "lower",
         ),
     ],
@@ -353,7 +353,7 @@ def channel_rows(figures: dict) -> list[dict]:
 
 
 def data_uri(picture) -> str:
-    """A picture (H, W, 3) in [-1, 1] as WebP inside an address, so that the page asks for nothing."""
+    """A picture (H, W, 3) in [-1, 1] as WebP in a data URI, so that the page loads nothing."""
     file = io.BytesIO()
     Image.fromarray(to_bytes(picture)).save(file, "WEBP", quality=92)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
@@ -376,7 +376,7 @@ def pictures(model: Decomposer, chosen: Labelled) -> list[dict]:
 
 
 def page(figures: dict, shown: Iterable[dict]) -> str:
-    """The report as HTML that needs nothing else: no script, no font, no request."""
+    """The report as a self-contained HTML page: no script, no font, no request."""
     sections = {title: rows(figures, section) for title, section in SECTIONS.items()}
     distance = "transfer_fd_efficientnet_lite0{}_per_class"
     endings = {"photos turned into it": "", "the same before the transfer": "_of_source"}

@@ -3,11 +3,10 @@
 For each pair of validation photos of one class, A gets layers K of B, and the result is decomposed again. Measured on
 the face:
 
-- kept: correlation of each channel outside K between the result and A, against that between A and B, which two faces
-  of a class have anyway;
+- kept: correlation of each channel outside K between the result and A; for comparison, that between A and B;
 - taken: correlation of the channels of K between the result and B, and between the result and A;
-- seam: mean gradient of the result over the mask's soft edge, relative to A's own there. The same for a mask cut off at
-  0.5, which is what a seam looks like.
+- seam: mean gradient of the result over the mask's soft edge, relative to A's own there. For comparison, the same
+  for a hard mask, cut off at 0.5.
 """
 
 import json
@@ -68,7 +67,7 @@ def measured(model, pair: Pair, layers: list[int | str]) -> tuple[dict, Picture]
     others = [k for k in range(1, len(a.channels) + 1) if k not in layers]
     between = lambda x, y, which: np.mean([correlation(x.layer(k), y.layer(k), mask) for k in which])
     own = gradient_at_edge(a.picture, mask)
-    again = [layer for layer in layers if layer != "unexplained"]  # that rest is none of the model's doing
+    again = [layer for layer in layers if layer != "unexplained"]  # E does not come from the model
     figures = {"kept": between(c, a, others), "two faces": between(a, b, others)} if others else {}
     figures |= {"taken": between(c, b, again), "left of A": between(c, a, again)} if again else {}
     figures |= {

@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: its numbers, its figures, and the paper's claims beside what was measured."""
+"""The results of an experiment: its numbers, its figures, and the paper's claims beside what was measured."""
 
 import json
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that one experiment has to say; `figures` maps a PNG's name to its caption."""
+    """The results of one experiment; `figures` maps a PNG's name to its caption."""
 
     title: str
-    command: str  # that gives the same again
+    command: str  # that repeats the experiment
     seconds: float  # of computing
     numbers: dict  # JSON
     claims: tuple[Claim, ...]
@@ -67,6 +67,11 @@ def write(
 
 
 def read(folder: Path) -> Findings:
-    """What `write` left in a folder. Raises: OSError, ValueError if there is nothing such."""
+    """What `write` left in a folder.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is not JSON.
+    """
     values = json.loads((folder / FILE).read_text())
     return Findings(**values | {"claims": tuple(Claim(**c) for c in values["claims"])})

@@ -1,8 +1,8 @@
 """The Hessian of a loss of a sum of branches, in M x M blocks, over one layer of each branch.
 
 With f = sum_k v_k(theta_k) and L = L(f), block (k, l) is J_k^T (d2L/df2) J_l, and for k = l there is dL/df times the
-second derivative of v_k as well: outside the diagonal nothing but the two branches' Jacobians meets. It is computed
-just so, exactly, and not by differentiating the whole model twice, which would cost M times as much.
+second derivative of v_k as well. It is computed from these parts, exactly: differentiating the whole model twice would
+cost M times as much.
 """
 
 import copy
@@ -41,7 +41,10 @@ class Varied(NamedTuple):
 def varied(member: nn.Module, layer: str, *inputs: Tensor, clamp: float | None = None) -> Varied:
     """A branch seen as a function of one layer's parameters, its input held.
 
-    Batch normalisation takes the statistics of the input, as in training. Raises: AttributeError: no such layer.
+    Batch normalisation takes the statistics of the input, as in training.
+
+    Raises:
+        AttributeError: no such layer.
     """
     member = replace_all_batch_norm_modules_(copy.deepcopy(member)).requires_grad_(False)
     parameters = {f"{layer}.{name}": p for name, p in member.get_submodule(layer).named_parameters()}

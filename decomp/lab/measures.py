@@ -1,4 +1,4 @@
-"""What tells whether branches specialised, from their outputs alone: for any sum of branches.
+"""Measures of specialisation for any sum of branches, from the outputs of the branches alone.
 
 Outputs are (M, N, ...): M branches, N samples, and whatever one sample's output is. The response matrix F is (M, N):
 one number per branch and sample.
@@ -12,7 +12,7 @@ from ..metrics import strong
 
 
 def responses(outputs: Float[Tensor, "m n ..."]) -> Float[Tensor, "m numbers"]:
-    """The response matrix F: one row per branch, everything that the branch put out for all samples."""
+    """The response matrix F: one row per branch, the branch's outputs for all samples."""
     return outputs.flatten(1)
 
 
@@ -43,10 +43,10 @@ def off_diagonal(matrix: Float[Tensor, "m m"]) -> float:
 
 
 def telling(logits: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n classes"]:
-    """What logits tell of an image.
+    """The part of the logits that depends on the image.
 
-    Taken off: their mean over the classes, which a softmax does not see, and what a branch says of all images alike,
-    which a bias could say.
+    Subtracted are their mean over the classes, which does not change a softmax, and each branch's mean over the images,
+    which a bias could give.
     """
     centred = logits - logits.mean(dim=2, keepdim=True)
     return centred - centred.mean(dim=1, keepdim=True)
@@ -55,7 +55,7 @@ def telling(logits: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n classes"
 def confidence(outputs: Float[Tensor, "m n classes"]) -> Float[Tensor, "m n"]:
     """How much each branch raises one class over the mean of all, in each sample: largest logit minus the mean logit.
 
-    It is 0 for a branch that says the same of every class, whatever it says.
+    It is 0 for a branch whose logits are the same for every class.
     """
     return outputs.amax(dim=2) - outputs.mean(dim=2)
 
@@ -71,7 +71,7 @@ def gradient_factors(outputs: Float[Tensor, "m n ..."], loss: Tensor, members: n
     """The two factors of each branch's gradient, dL/dtheta_k = (dv_k/dtheta_k)^T dL/df.
 
     The collaborative part dL/df is the same for all branches, as f is their sum; the distributive part is the branch's
-    own Jacobian, seen here by how much it stretches that common vector.
+    own Jacobian, measured here by how much it stretches that common vector.
 
     Args:
         outputs: what `Branched.outputs` gave; the graph is kept.

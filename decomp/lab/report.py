@@ -1,4 +1,4 @@
-"""One page with everything that a folder's experiments found: each claim of the paper, held or not, and the figures."""
+"""One page with the results of all experiments in a folder: each claim of the paper, held or not, and the figures."""
 
 import base64
 import json

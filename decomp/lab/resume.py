@@ -1,4 +1,4 @@
-"""Work that can be stopped at any time: what a training goes on from, and what was measured, is kept in files."""
+"""Work that can be stopped at any time: the state of a training, and what was measured, are kept in files."""
 
 import json
 import statistics
@@ -42,7 +42,7 @@ def train(file: Path, settings: dict, parts: Mapping[str, Any], epochs: int, one
 
 
 def measured(network: Path, settings: dict, measure: Callable[[], dict]) -> dict:
-    """What `measure` tells of the trained network in a file, as JSON; kept beside it and not computed again.
+    """The result of `measure` for the trained network in a file, as JSON; kept beside the file and computed once.
 
     Args:
         settings: JSON that decides what is measured.

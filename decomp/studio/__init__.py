@@ -1,1 +1,1 @@
-"""For those who do more with a face than slide it: another photo's channels in it, and its relief."""
+"""More edits of a face: channels of another photo in it, and its relief."""

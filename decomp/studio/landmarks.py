@@ -1,10 +1,9 @@
-"""Where the two eyes of a face are, so that two faces can be laid over each other.
+"""The two eyes of a face, by which two faces are aligned.
 
-A cat's eyes come from the channels (`find_eyes`), a person's from OpenCV's eye cascades inside the face's square. Where
-neither finds a pair, the eyes are taken to lie where they usually do in such a square, and a note says so.
+A cat's eyes come from the channels (`find_eyes`), a person's from OpenCV's eye cascades inside the face's square. If
+neither finds a pair, the eyes' usual position in such a square is assumed, and a note says so.
 
-There is no nose here: nothing that is installed without a download finds one, and a point placed from the eyes would
-add nothing. Two points fix a similarity.
+No nose is detected: no detector comes without a download, and two points fix a similarity.
 
 Convention: x right, y down, in pixels of the photo; pixel j covers [j, j + 1). "Left" is image-left.
 """
@@ -21,7 +20,7 @@ from ..photos import Photo
 
 SIDE = 256  # pixels: the square in which the cascades look
 CASCADES = ("haarcascade_eye_tree_eyeglasses.xml", "haarcascade_eye.xml")  # the first is the more exact
-REACH = 0.09  # of the square's side: what lies farther from an eye's usual place is no eye
+REACH = 0.09  # of the square's side: largest distance of an eye from its usual position
 # Where eyes lie in a square, in units of its side, by how the square was found: medians over 100 CelebA-HQ faces and
 # over 103 marked photos of cats; "centre" and "given" are taken for crops like AFHQ's.
 USUAL = {"human": ((0.373, 0.477), (0.625, 0.477)), "cat": ((0.353, 0.505), (0.639, 0.505))}
@@ -38,7 +37,7 @@ class Landmarks(NamedTuple):
     """The eyes of a face."""
 
     eyes: np.ndarray  # (2, 2) float64: x, y of the image-left and the image-right eye, in pixels of the photo
-    found: str  # by "channels" or "cascade"; "square" where they are only at their usual places
+    found: str  # by "channels" or "cascade"; "square" if their usual position is assumed
     note: str | None  # one sentence where they were not found
 
 
@@ -46,7 +45,7 @@ class FaceFrame(NamedTuple):
     """The face's own axes over a square: the line through the eyes, and the axis of symmetry across it."""
 
     u: np.ndarray  # (H, W): along the line through the eyes, from the middle between them, in units of their distance
-    v: np.ndarray  # (H, W): down the axis of symmetry, likewise
+    v: np.ndarray  # (H, W): down the axis of symmetry, the same
     middle: np.ndarray  # (2,), in pixels
     across: np.ndarray  # (2,), unit vector from the image-left to the image-right eye
     iod: float  # distance between the eyes, in pixels
@@ -96,7 +95,7 @@ def eyes_by_channels(model, photo: Photo) -> np.ndarray | None:
 
 
 def eyes_by_cascade(photo: Photo, box: Box) -> np.ndarray | None:
-    """A person's eyes, (2, 2), by the first cascade that sees one near either usual place; None if neither does."""
+    """A person's eyes, (2, 2), by the first cascade that finds one near each usual position; None if neither does."""
     square = Photo(to_bytes(crop(photo, box, SIDE)))
     usual = np.array(USUAL["human"]) * SIDE
     for cascade in CASCADES:

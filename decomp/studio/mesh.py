@@ -63,9 +63,9 @@ def texture(photo: Photo, box: Box) -> Image.Image:
 
 
 def turning(relief: Relief, picture: Picture, degrees: float = 18.0, steps: int = 24) -> np.ndarray:
-    """The picture as the relief is turned to and fro about its upright axis, (steps, H, W, 3).
+    """The picture as the relief turns left and right about its vertical axis, (steps, H, W, 3).
 
-    Seen from the side at angle a, a point at height h is shifted by h tan a; what lies behind is not drawn anew.
+    Seen from the side at angle a, a point at height h is shifted by h tan a; hidden parts are not filled in.
     """
     size = len(picture)
     y, x = np.mgrid[:size, :size].astype(np.float32)

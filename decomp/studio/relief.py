@@ -1,16 +1,16 @@
 """A face as a relief, from the channels that carry light: shading to slopes to height.
 
-It is a bas-relief that looks right, not a measurement of the face. One photo does not fix a shape: stretching the
-depth and turning the light leave the picture as it is (Belhumeur, Kriegman and Yuille, 1999), and dark fur and shadow
-look alike. So three things are assumed:
+It is a plausible bas-relief, not a measurement of the face. One photo does not fix a shape: stretching the depth and
+turning the light leave the picture unchanged (Belhumeur, Kriegman and Yuille, 1999), and dark fur and shadow look
+alike. So three things are assumed:
 
 - the shape is a dome with details, and symmetric about the line that crosses the middle between the eyes;
 - the light comes from above, at 45 degrees; how much of it comes from the left or the right is measured;
 - the skin or fur is matt, and its colour changes slowly or lies in other channels.
 
 With r the relative shading that the light channels add, and the light l, a matt surface has brightness 1 + r = n . l.
-Linear in the slopes p (to the right) and q (down), a symmetric face splits it (Zhao and Chellappa, 2000): what differs
-between the halves is p, what they share is q,
+Linear in the slopes p (to the right) and q (down), a symmetric face splits it (Zhao and Chellappa, 2000): the
+difference of the halves gives p, their mean gives q,
 
     (r(u) - r(-u)) / 2 = -l_x p,        (r(u) + r(-u)) / 2 = -l_y q.
 
@@ -55,7 +55,7 @@ class Relief:
         return normals(self.height)
 
     def relight(self, picture: Picture, azimuth: float, elevation: float = 45.0, strength: float = 1.0) -> Picture:
-        """The picture as if its light came from elsewhere: brightness times (new shading / old shading) ** strength.
+        """The picture as lit from another direction: brightness times (new shading / old shading) ** strength.
 
         The face as a whole stays as bright as it is.
 
@@ -81,12 +81,13 @@ def relief(d: Decomposition, eyes: np.ndarray, channels: Sequence[int | str], de
     """The relief of a decomposed face.
 
     Args:
-        d: with its box; only R and the given channels are looked at.
+        d: with its box; only R and the given channels are used.
         eyes: (2, 2), in pixels of the photo; see `landmarks.find_landmarks`.
         channels: those that carry light, by number (1 .. M) or name; see `kinds`.
         depth: scales the height; the true one cannot be known.
     Raises:
-        ValueError: no channel is given, or one is unknown.
+        ValueError: no channel is given.
+        ValueError: unknown channel.
         ValueError: depth is not above 0 and finite.
     """
     if not channels:

@@ -1,7 +1,7 @@
 """One photo's channels in another: its light, its fur, its hue.
 
 The face of photo B is turned, scaled and moved until its eyes lie on the eyes of A (a similarity). Only then is it
-decomposed, so that channel k of both is about the same places. The result is a weighted sum again,
+decomposed, so that channel k of both shows the same positions. The result is a weighted sum again,
 
     C = x_A + m * sum_{k in K} ((keep - 1) v_k^A + amount v_k^B),
 
@@ -27,10 +27,10 @@ BORDER = 0.02  # of the square's side: how softly the mask ends where photo B en
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two decomposed faces that lie on each other."""
+    """Two decomposed and aligned faces."""
 
     a: Decomposition  # the photo that is edited
-    b: Decomposition  # the one that gives, seen in A's square
+    b: Decomposition  # the photo whose channels are taken, in A's square
     mask: np.ndarray  # (H, W) float32 in [0, 1]: 1 on the face
     notes: tuple[str, ...] = ()  # one sentence for each face whose eyes were not found
 
@@ -51,7 +51,7 @@ def swap(
 
     Args:
         a: the photo that is edited; `a.paste(result)` puts the result back at full resolution.
-        b: the photo that gives, its face where A's is; see `align`.
+        b: the photo whose channels are taken, aligned to A; see `align`.
         layers: channels by number (1 .. M) or name, "residual" or "unexplained".
         amount: strength of B's layers.
         keep: strength of A's own; default 1 - amount.
@@ -80,7 +80,7 @@ def swap(
 
 
 def align(model, a: Decomposition, image, domain: str = "auto") -> Pair:
-    """Photo B decomposed as it looks when its eyes lie on A's.
+    """Align photo B to A by the eyes, and decompose it.
 
     Args:
         model: the `Decomposer` that made `a`.
@@ -92,17 +92,17 @@ def align(model, a: Decomposition, image, domain: str = "auto") -> Pair:
         ValueError: unknown class.
     """
     photo = image if isinstance(image, Photo) else photos.load(image)
-    found = model.decompose(photo, domain)
-    onto, eyes = find_landmarks(model, a), find_landmarks(model, found)
+    first = model.decompose(photo, domain)
+    onto, eyes = find_landmarks(model, a), find_landmarks(model, first)
     size = len(a.picture)
     square, inside = moved(photo, eyes.eyes, onto.eyes, a.box, size)
-    b = model.decompose(square, found.domain, size=size, box=Box(0, 0, size, "given"))
+    b = model.decompose(square, first.domain, size=size, box=Box(0, 0, size, "given"))
     mask = face_mask(face_frame(in_square(onto.eyes, a.box, size), size), INNER) * softened(inside, size)
     return Pair(a, b, mask, tuple(landmarks.note for landmarks in (onto, eyes) if landmarks.note))
 
 
 def moved(photo: Photo, eyes: np.ndarray, onto: np.ndarray, box: Box, size: int) -> tuple[Photo, np.ndarray]:
-    """A photo as seen in another's square, its eyes on the other's.
+    """A photo in another's square, its eyes on the other's.
 
     Args:
         photo: what is moved.
@@ -111,7 +111,7 @@ def moved(photo: Photo, eyes: np.ndarray, onto: np.ndarray, box: Box, size: int)
         box: the other's square.
         size: pixels of the square's side.
     Returns:
-        the square as a photo, mirrored where `photo` ends; and where it does not end, (size, size) bool.
+        the square as a photo, mirrored beyond the border of `photo`; (size, size) bool, True inside that border.
     """
     target = in_square(onto, box, size)
     z, w = (points @ [1, 1j] for points in (eyes, target))  # as complex numbers, a similarity is w = s z + t

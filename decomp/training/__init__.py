@@ -1,1 +1,1 @@
-"""How the weights of a model are learnt."""
+"""Training of a model."""

@@ -1,8 +1,8 @@
-"""What a run leaves on disk to go on from.
+"""The files that a run is resumed from.
 
-`state.pt` holds everything, so that a resumed run is bit for bit the uninterrupted one on a CPU. `compact/` holds the
-three networks in half precision, a quarter of the size, to start another run from, on another machine perhaps.
-`model.safetensors` and `config.json` are the running average, the generator to use.
+`state.pt` holds everything: on a CPU a resumed run is bit for bit the uninterrupted one. `compact/` holds the three
+networks in half precision, a quarter of the size, to start another run from. `model.safetensors` and `config.json` are
+the running average, the generator to use.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def save_state(folder: Path, parts: dict, images: int, steps: int) -> None:
     """Write `state.pt`: state dicts of networks and optimizers, and how far the run is.
 
     Raises:
-        OSError: the disk refuses, mostly as it is full; the state before stays.
+        OSError: the file cannot be written, such as on a full disk; the earlier state stays.
     """
     with _plainly(folder / "state.pt"), atomic(folder / "state.pt") as temporary:
         torch.save(
@@ -35,13 +35,14 @@ def load_state(folder: Path, parts: dict, device: str) -> tuple[int, int]:
     """Read `state.pt` into the parts; returns images and steps.
 
     Raises:
-        ValueError: it is damaged, or belongs to a model of another configuration.
+        ValueError: the file is damaged.
+        ValueError: it belongs to a model of another configuration.
     """
     file = folder / "state.pt"
     try:
         state = torch.load(file, map_location=device, weights_only=True)
         images, steps = int(state["images"]), int(state["steps"])
-    except Exception as error:  # whatever torch, zipfile and pickle make of other people's bytes
+    except Exception as error:  # torch, zipfile and pickle raise many kinds for damaged files
         accepted = f"accepted: the file as decomp wrote it; {folder / 'compact'} may still --start another run"
         raise ValueError(f"{file}: is damaged, cut short, or no state of a run; {accepted}") from error
     try:
@@ -58,7 +59,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _plainly(file: Path) -> Iterator[None]:
-    """Whatever torch and safetensors raise for a disk that refuses, as an OSError that names the file."""
+    """Turns every error of writing into an OSError that names the file."""
     try:
         yield
     except Exception as error:
@@ -76,14 +77,14 @@ def save_compact(folder: Path, parts: dict[str, nn.Module], images: int) -> None
 
 
 def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
-    """Read the networks of a `compact/` folder; returns the images they were trained for if all of it fits, else 0.
+    """Read the networks of a `compact/` folder; returns the images they were trained for if everything fits, else 0.
 
-    Where the number of classes or the size of the photos is another, what depends on it keeps its random start: each
-    branch's styles, the critic's logits, the critic's last blocks; likewise a gate that the start did not have. Such a
-    run is a new one that was given a start.
+    If the number of classes or the size of the photos differs, the layers that depend on it keep their random
+    initialisation: each branch's styles, the critic's logits and last blocks. So does a gate that the start lacks.
 
     Raises:
-        ValueError: a file is missing, or belongs to networks of another shape.
+        ValueError: a file is missing or damaged.
+        ValueError: it belongs to networks of another shape.
     """
     images, fits = 0, True
     for name in NETWORKS:

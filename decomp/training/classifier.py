@@ -1,4 +1,4 @@
-"""Training of the classifier behind `domain="auto"`, and the calibration of what it says."""
+"""Training of the classifier behind `domain="auto"`, and the calibration of its probabilities."""
 
 import numpy as np
 import torch
@@ -42,13 +42,13 @@ def fit(classifier: DomainClassifier, photos: list[Tensor], epochs: int = 20, ba
 
 
 def recognition(classifier: DomainClassifier, photos: list[Tensor], other: Tensor, seed: int = 0) -> Recognition:
-    """Fit who is a class and who is none: scikit-learn's logistic regression, then one temperature.
+    """Fit the probabilities of each class and of none: scikit-learn's logistic regression, then one temperature.
 
-    Every outcome counts the same, so the probabilities are those of a world where each is as frequent.
+    Every outcome has the same weight, so the probabilities assume that all outcomes are equally frequent.
 
     Args:
         photos: uint8 (N_d, 3, h, w), one tensor for each class, framed on the face.
-        other: uint8 (N, 3, h, w), photos of anything else, none or many. Patterns and pieces of the faces are added.
+        other: uint8 (N, 3, h, w), photos of anything else, possibly none. Patterns and pieces of the faces are added.
     """
     from scipy.optimize import minimize_scalar
 

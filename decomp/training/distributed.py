@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class Processes:
-    """This process's place among those that `torchrun` started; alone if it did not.
+    """This process among those that `torchrun` started; the only one without it.
 
     Each process takes its part of every batch and gradients are averaged, so the run is that of one process with the
     whole batch.

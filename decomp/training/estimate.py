@@ -35,8 +35,8 @@ def estimate(model: ModelConfig, training: TrainConfig) -> dict:
     """Parameters, cost of one photo, and memory of one process in GiB, from one pass of one photo on the CPU.
 
     "networks" are weights, gradients, Adam's two moments and the running average; "activations" those of one part of
-    a batch, of the generator once and of the discriminator for real and generated photos. What libraries take for
-    themselves, several hundred MiB, comes on top.
+    a batch, of the generator once and of the discriminator for real and generated photos. The libraries need
+    several hundred MiB more.
     """
     g = BranchedGenerator(model)
     d = Discriminator(model.size, len(model.domains), training.critic_base, training.critic_cap)

@@ -24,7 +24,7 @@ def new_run(runs: Path, name: str) -> Path:
 
 
 def _reached(line: str, images: int) -> bool:
-    """Whether a line is whole and of a tick up to these images."""
+    """Whether a line is complete and belongs to a tick at or before `images`."""
     try:
         return json.loads(line)["images"] <= images
     except (ValueError, KeyError, TypeError):
@@ -35,8 +35,8 @@ class Record:
     """Writes `stats.jsonl`, `samples/*.png`, and both to TensorBoard where it is installed.
 
     Args:
-        images: where the run goes on. A line is written before the state of its tick, so that none is lost; lines of
-            ticks whose state was not saved any more are taken away, as these ticks come again.
+        images: where the run resumes. A line is written before the state of its tick. Lines of later ticks, whose state
+            was not saved, are removed: these ticks are repeated.
     """
 
     def __init__(self, folder: Path, images: int = 0):

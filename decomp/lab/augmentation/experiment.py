@@ -4,7 +4,7 @@ A small classifier learns the classes of a data set from 5 and 20 % of its photo
 `ColorJitter` as well, or with channel strengths perturbed as well. Both augmentations are tuned alike: as many
 settings, tried on the same photos, which are in no other set.
 
-What speaks for the channels unfairly: the network that makes them saw all training photos with their classes.
+An unfair advantage of the channels: their network was trained on all training photos with their classes.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from ..findings import Claim, Findings, write
 from ..plots import panels
 from .pool import Pool, gather
 
-POOL = 0.2  # of the training photos, taken apart once
+POOL = 0.2  # of the training photos, decomposed once
 SMALL = 0.05  # of them; each seed trains on its own block of the pool
 TUNING = 150  # photos of each class
 SEEDS = (0, 1, 2)
@@ -103,7 +103,7 @@ def augmented(layers: Tensor, arm: Arm, generator: torch.Generator) -> Tensor:
 
 
 def accuracy(model: nn.Module, photos: tuple[Tensor, Tensor]) -> float:
-    """Share of photos classified right; both ways round, their logits added."""
+    """Share of photos classified right, the logits of the photo and its mirror image added."""
     x, labels = photos
     model.eval()
     with torch.inference_mode():
@@ -114,8 +114,8 @@ def accuracy(model: nn.Module, photos: tuple[Tensor, Tensor]) -> float:
 def trained(pool: Pool, out: Path) -> tuple[list[Arm], dict[str, dict]]:
     """The best setting of each way to augment, tried with the first seed on few photos; then all seeds on few and many.
 
-    The second result holds every run by its `key`. `out/runs.json` is written after each; what stands there is not
-    run again.
+    The second result holds every run by its `key`. `out/runs.json` is written after each; runs in it are not
+    repeated.
     """
     file = out / "runs.json"
     runs = json.loads(file.read_text()) if file.is_file() else {}
@@ -171,7 +171,7 @@ def fit(pool: Pool, arm: Arm, share: float, seed: int) -> dict:
 
 
 def run(name: str, data: Path, out: Path) -> Findings:
-    """Findings on `data`, {train,val}/CLASS/*.jpg, with the channels of a model; stopped, it goes on where it was.
+    """Findings on `data`, {train,val}/CLASS/*.jpg, with the channels of a model. A stopped run resumes.
 
     Raises:
         ValueError: no such model.

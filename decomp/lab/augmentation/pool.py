@@ -19,12 +19,12 @@ BATCH = 8
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Training photos as layers, and the photos that judge."""
+    """Training photos as layers, and the photos to test on."""
 
     layers: np.ndarray  # (N, M + 2, 3, SIDE, SIDE) float16, memory-mapped: R, v_1 .. v_M, E; their sum is the photo
     labels: Tensor  # (N,) int64
     tuning: tuple[Tensor, Tensor]  # photos (n, 3, SIDE, SIDE) in [-1, 1] and labels, for choosing settings
-    test: tuple[Tensor, Tensor]  # likewise, for the table
+    test: tuple[Tensor, Tensor]  # the same, for the table
 
 
 def listed(data: Path, split: str, domain: str) -> list[Path]:
@@ -46,17 +46,18 @@ def picture(path: Path, side: int) -> Tensor:
 
 
 def gather(data: Path, model, weights: str | None, out: Path, share: float, tuning: int) -> Pool:
-    """Read `share` of the training photos and take them apart; stopped, it goes on at the last whole batch.
+    """Read `share` of the training photos and decompose them. A stopped run resumes after its last batch.
 
     Args:
         data: folder with {train,val}/CLASS/*.jpg, square photos.
         model: a `Decomposer` with these classes.
-        weights: its fingerprint, so that layers of other weights are not taken for its own.
+        weights: its fingerprint; layers in `out` of other weights are refused.
         out: folder that keeps the layers.
         share: part of every class's training photos that goes into the pool.
         tuning: photos of each class, from those left over, for choosing settings.
     Raises:
-        ValueError: a class has no photos, or `out` holds the layers of another pool.
+        ValueError: a class has no photos.
+        ValueError: `out` holds the layers of another pool.
     """
     domains = model.config.domains
     for split in ("train", "val"):

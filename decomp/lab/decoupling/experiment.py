@@ -227,15 +227,15 @@ def attacked(model: GatedResNet, x: Tensor, labels: Tensor, epsilon: float, batc
 
 
 def odd_paths(clean: Paths, fooled: Paths, labels: Tensor) -> dict:
-    """Distance of a path to the mean path of the class that is predicted: can it tell attacked images?"""
-    said, was = fooled.logits.argmax(dim=1), clean.logits.argmax(dim=1)
-    right = was == labels
+    """Distance of a path to the mean path of the class that is predicted: does it detect attacked images?"""
+    predicted, original = fooled.logits.argmax(dim=1), clean.logits.argmax(dim=1)
+    right = original == labels
     centre = torch.stack(
-        [clean.flat[(was == k) & right].mean(dim=0) for k in range(clean.logits.shape[1])]
+        [clean.flat[(original == k) & right].mean(dim=0) for k in range(clean.logits.shape[1])]
     ).nan_to_num()
-    chosen = right & (said != labels)
+    chosen = right & (predicted != labels)
     distance = lambda one, k: (one.flat - centre[k]).abs().sum(dim=1)
-    scores = torch.cat([distance(clean, was)[right], distance(fooled, said)[chosen]])
+    scores = torch.cat([distance(clean, original)[right], distance(fooled, predicted)[chosen]])
     truth = torch.cat([torch.zeros(int(right.sum())), torch.ones(int(chosen.sum()))])
     auc = float(roc_auc_score(truth, scores)) if 0 < chosen.sum() else float("nan")
     return {"fooled": float(chosen.sum() / right.sum().clamp_min(1)), "auc": auc}
@@ -265,27 +265,27 @@ def widened(width: int, blocks: int, share_on: float) -> GatedResNet:
 
 def measured(model: GatedResNet, x: Tensor, labels: Tensor, size: int) -> dict:
     """All numbers of one network, from the test images."""
-    found = paths(model, x)
+    clean = paths(model, x)
     numbers = {
-        "accuracy": float((found.logits.argmax(dim=1) == labels).float().mean()),
-        "work": work(model, found.z, size),
-        "on": float(found.flat.mean()),
+        "accuracy": float((clean.logits.argmax(dim=1) == labels).float().mean()),
+        "work": work(model, clean.z, size),
+        "on": float(clean.flat.mean()),
         "parameters": sum(p.numel() for name, p in model.named_parameters() if "classify" not in name),
     }
     if model.gated[0].open:
         return numbers
-    layers = states(found.z)
-    small = without_silent(model.cpu(), [one.any(dim=0) for one in found.z])
-    usage = torch.stack([found.flat[labels == k].mean(dim=0) for k in range(found.logits.shape[1])])
+    layers = states(clean.z)
+    small = without_silent(model.cpu(), [one.any(dim=0) for one in clean.z])
+    usage = torch.stack([clean.flat[labels == k].mean(dim=0) for k in range(clean.logits.shape[1])])
     fooled = paths(model, attacked(model, x, labels, EPSILON))
     dynamic = sum(layer["dynamic"] for layer in layers)
     return numbers | {
         "layers": layers,
         "dynamic": dynamic / sum(layer["filters"] for layer in layers),
         "parameters_without_silent": sum(p.numel() for name, p in small.named_parameters() if "classify" not in name),
-        "class_from_path": [neighbours(one.float(), labels) for one in found.z],
-        "usage": [one.tolist() for one in usage.split([one.shape[1] for one in found.z], dim=1)],
-        "attack": odd_paths(found, fooled, labels),
+        "class_from_path": [neighbours(one.float(), labels) for one in clean.z],
+        "usage": [one.tolist() for one in usage.split([one.shape[1] for one in clean.z], dim=1)],
+        "attack": odd_paths(clean, fooled, labels),
     }
 
 
@@ -318,11 +318,11 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
                 for width in (64, 128):
                     numbers["times"][str(width)] = times(widened(width, schedule.blocks, on), x[:20])
                 numbers["times"]["share_on"] = on
-    told = claims({name: numbers[name] for name in schedule.settings()}, schedule, numbers["times"])
+    checked = claims({name: numbers[name] for name in schedule.settings()}, schedule, numbers["times"])
     command = f"decomp lab decouple --data DATA --config {config}"
     figures = draw.figures(numbers, schedule, shown, test.labels)
     numbers["schedule"] = asdict(schedule)
-    return write(out, "Dynamic decoupling on CIFAR-10", command, spent, numbers, told, figures)
+    return write(out, "Dynamic decoupling on CIFAR-10", command, spent, numbers, checked, figures)
 
 
 # -------------------------------------------------------------------------------------------------------------- claims
@@ -366,7 +366,7 @@ def claims(runs: dict[str, list[dict]], schedule: Schedule, seconds: dict) -> li
             rule="above 0.5",
         ),
         Claim(
-            "A path tells the class, the better the deeper.",
+            "A path shows the class, the better the deeper.",
             "figure 5",
             f"nearest path right: first third of the layers {early:.0f} %, last third {late:.0f} %, without the "
             f"information loss {static:.0f} %",
@@ -422,8 +422,8 @@ def claims(runs: dict[str, list[dict]], schedule: Schedule, seconds: dict) -> li
         Claim(
             "Attacked images take odd paths.",
             "figures 4, 10, 11",
-            f"FGSM of {EPSILON * 255:.0f}/255 fools {100 * attack['fooled']:.0f} %; the path tells them with an AUC of "
-            f"{attack['auc']:.2f}",
+            f"FGSM of {EPSILON * 255:.0f}/255 fools {100 * attack['fooled']:.0f} %; the path detects them with an AUC "
+            f"of {attack['auc']:.2f}",
             attack["auc"] > 0.6,
             paper="drawn only",
             rule="AUC above 0.6",

@@ -158,7 +158,7 @@ def _kl(z: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def without_silent(model: GatedResNet, on: list[Tensor]) -> GatedResNet:
-    """A smaller network without the filters that `on` (one boolean vector per gated convolution) says are never on.
+    """A smaller network without the filters that are never on; `on` has one boolean vector per gated convolution.
 
     Wherever they are off its logits are the same. A layer keeps at least one filter.
     """

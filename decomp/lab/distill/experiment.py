@@ -105,7 +105,12 @@ def run_pretrained(name: str, out: Path, weights: Path | None = None) -> Finding
 
 
 def pretrained_layers(name: str, weights: Path | None) -> Layers:
-    """The two layers out of a state dict; nothing of a file is executed. Raises: as `run_pretrained`."""
+    """The two layers from a state dict; no code of the file is executed.
+
+    Raises:
+        ValueError: see `run_pretrained`.
+        OSError: see `run_pretrained`.
+    """
     if weights is None:
         from torchvision.models import get_model_weights
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 COLOUR = 0.5  # a colour filter has more than this share of its energy outside the grey axis
 PERMUTATIONS = 10_000
 LEVEL = 0.05  # a probability below it counts as clearer than chance
-FACTORS = ("strength", "first", "second")  # what singular vectors 1, 2 and 3 tell, see `factors`
+FACTORS = ("strength", "first", "second")  # names of singular vectors 1, 2 and 3, see `factors`
 
 
 class Layers(NamedTuple):

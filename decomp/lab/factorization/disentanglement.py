@@ -55,7 +55,7 @@ def factor_vae(
     batch: int = 64,
     seed: int = 0,
 ) -> float:
-    """FactorVAE's score (Kim and Mnih, 2018): does the feature of least variance tell which factor was held?
+    """FactorVAE's score (Kim and Mnih, 2018): does the feature of least variance show which factor was fixed?
 
     Args:
         features_of: features (N, D) of pictures rendered with factors (N, K).
@@ -71,7 +71,7 @@ def factor_vae(
         one[:, k] = one[0, k]
     features = features_of(factors.reshape(votes * batch, -1)).reshape(votes, batch, -1) / np.maximum(scale, 1e-8)
     spread = features.var(axis=1)
-    spread[:, scale < 1e-3 * scale.max()] = np.inf  # a feature that never changes says nothing
+    spread[:, scale < 1e-3 * scale.max()] = np.inf  # a constant feature
     least, half = spread.argmin(axis=1), votes // 2
     table = np.zeros((features.shape[2], len(counts)))
     np.add.at(table, (least[:half], held[:half]), 1)

@@ -284,10 +284,10 @@ def joint(logits: list[Tensor]) -> Float[Tensor, "n 10"]:
     return ten
 
 
-def scores_of(model: MultiTask | FactorNetworks, found: Knowledge, labels: Tensor, size: int) -> dict[str, float]:
+def scores_of(model: MultiTask | FactorNetworks, known: Knowledge, labels: Tensor, size: int) -> dict[str, float]:
     """The four measures of disentanglement on sprites."""
     features_of = lambda v: knowledge(model, sprites.render(torch.from_numpy(v), size) * 2 - 1).features.numpy()
-    c, v = found.features.numpy().astype(np.float64), labels.numpy()
+    c, v = known.features.numpy().astype(np.float64), labels.numpy()
     return {
         "mig": disentanglement.mig(c, v),
         "dci": disentanglement.dci(c, v),
@@ -298,15 +298,15 @@ def scores_of(model: MultiTask | FactorNetworks, found: Knowledge, labels: Tenso
 
 def on_sprites(model: MultiTask | FactorNetworks, problem: Problem, size: int) -> dict:
     """All numbers of one network on sprites."""
-    found = knowledge(model, problem.test_x)
+    known = knowledge(model, problem.test_x)
     numbers: dict = {
-        "accuracy": accuracies(found.logits, problem.test_labels),
-        "scores": scores_of(model, found, problem.test_labels, size),
+        "accuracy": accuracies(known.logits, problem.test_labels),
+        "scores": scores_of(model, known, problem.test_labels, size),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     if isinstance(model, FactorNetworks):
-        numbers["leakage"] = leakage(found.t, problem.test_labels)
-        numbers["from_z"] = [probe(found.z, problem.test_labels[:, i]) for i in range(len(problem.tasks))]
+        numbers["leakage"] = leakage(known.t, problem.test_labels)
+        numbers["from_z"] = [probe(known.z, problem.test_labels[:, i]) for i in range(len(problem.tasks))]
         numbers["recombination"] = recombination(model, problem.test_x[:200])
     return numbers
 
@@ -337,10 +337,10 @@ def fooled_by(model: MultiTask | FactorNetworks, x: Tensor, labels: Tensor, epsi
 
 def on_cifar(model: MultiTask | FactorNetworks, problem: Problem, labels: Tensor) -> dict:
     """All numbers of one network on CIFAR-10; `labels` are the ten classes."""
-    found = knowledge(model, problem.test_x)
-    ten = joint(found.logits)
+    known = knowledge(model, problem.test_x)
+    ten = joint(known.logits)
     numbers: dict = {
-        "accuracy": accuracies(found.logits, problem.test_labels),
+        "accuracy": accuracies(known.logits, problem.test_labels),
         "joint": float((ten.argmax(dim=1) == labels).float().mean()),
         "parameters": sum(p.numel() for p in model.parameters()),
         "fgsm": {f"{e:g}": fooled_by(model, problem.test_x, labels, e) for e in EPSILONS},
@@ -348,8 +348,8 @@ def on_cifar(model: MultiTask | FactorNetworks, problem: Problem, labels: Tensor
     for name in SUBTASKS:
         chosen = [CLASSES.index(part) for part in name.split("-")]
         rows = torch.isin(labels, torch.tensor(chosen))
-        said = ten[rows][:, chosen].argmax(dim=1)
-        numbers[name] = float((torch.tensor(chosen)[said] == labels[rows]).float().mean())
+        predicted = ten[rows][:, chosen].argmax(dim=1)
+        numbers[name] = float((torch.tensor(chosen)[predicted] == labels[rows]).float().mean())
     return numbers
 
 
@@ -384,11 +384,11 @@ def run(config: str, data: Path, out: Path, device: torch.device) -> Findings:
                 began = time.monotonic()
                 numbers[name][variant].append(kept(f"{variant}-{seed}", model))
                 spent += seconds + time.monotonic() - began
-    told = claims_on_sprites(numbers["sprites"]) + claims_on_cifar(numbers.get("cifar", {}))
+    checked = claims_on_sprites(numbers["sprites"]) + claims_on_cifar(numbers.get("cifar", {}))
     figures = draw.figures(numbers)
     command = f"decomp lab factorize --data DATA --config {config}"
     numbers["schedule"] = {name: asdict(schedule) for name, schedule in schedules.items()}
-    return write(out, "Knowledge factorization on sprites and CIFAR-10", command, spent, numbers, told, figures)
+    return write(out, "Knowledge factorization on sprites and CIFAR-10", command, spent, numbers, checked, figures)
 
 
 def _kept(folder: Path, test: int, measure: Callable[[nn.Module], dict], name: str, model: nn.Module) -> dict:
@@ -418,7 +418,7 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
         f"{n} {score[n][metric]:.2f}" for n in ("kf", "kf-beta-0", "kd", "teacher") if n in score
     )
     mean_leak = lambda name: float(np.mean([leaked(run) for run in sprite_runs[name]]))
-    told = [
+    checked = [
         Claim(
             "Factor networks are more disentangled than distilled ones, and these than the teacher.",
             "dSprites, metrics of disentanglement",
@@ -433,7 +433,7 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
     if len(betas) > 2:
         leaks = [mean_leak(name) for name in betas]
         lost = [accuracy[betas[0]] - accuracy[name] for name in betas]
-        told.append(
+        checked.append(
             Claim(
                 "The bottleneck keeps other tasks' knowledge out of a task network.",
                 "theory, equation 6 here",
@@ -448,7 +448,7 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
         )
     if "kf-alpha-0" in sprite_runs:
         known = {n: 100 * np.mean([r["from_z"] for r in sprite_runs[n]]) for n in ("kf", "kf-alpha-0")}
-        told.append(
+        checked.append(
             Claim(
                 "The common network knows more of the picture with the information term.",
                 "theory, equation 5 here",
@@ -459,7 +459,7 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
             )
         )
     if "kf-as-released" in sprite_runs:
-        told.append(
+        checked.append(
             Claim(
                 "The released losses do as well as the correct bounds.",
                 "published code",
@@ -468,12 +468,12 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
                     for name in ("kf-as-released", "kf")
                 ),
                 bool(score["kf-as-released"]["mig"] >= score["kf"]["mig"] - 0.02),
-                paper="not told apart",
+                paper="not distinguished",
                 rule="MIG not lower by more than 0.02",
             )
         )
     apart = max(run["recombination"] for name, runs in sprite_runs.items() if name.startswith("kf") for run in runs)
-    told.append(
+    checked.append(
         Claim(
             "Task networks can be recombined without training.",
             "main claim",
@@ -483,7 +483,7 @@ def claims_on_sprites(sprite_runs: dict[str, list[dict]]) -> list[Claim]:
             rule="below 1e-4",
         )
     )
-    return told
+    return checked
 
 
 def claims_on_cifar(cifar_runs: dict[str, list[dict]]) -> list[Claim]:

@@ -61,7 +61,7 @@ class MultiTask(nn.Module):
 
 
 class Factored(NamedTuple):
-    """What the factor networks give for a batch; `logits` and `auxiliary` have an entry for each task asked for."""
+    """Outputs of the factor networks for a batch; `logits` and `auxiliary` have an entry for each requested task."""
 
     logits: list[Tensor]
     auxiliary: list[Tensor]

@@ -22,7 +22,11 @@ from ..findings import Claim, Findings, write
 
 
 def load(folder: Path) -> BranchedGenerator:
-    """The averaged weights of a run. Raises: ValueError."""
+    """The averaged weights of a run.
+
+    Raises:
+        ValueError: `folder` holds no trained model.
+    """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no trained model; accepted: a run folder of `decomp train`")
     return BranchedGenerator.from_pretrained(folder).eval()
@@ -104,7 +108,8 @@ def run(plain: Path, coded: Path, gated: Path, data: Path, out: Path, count: int
     """Measure the three runs on `count` validation photos of each class; write figures and findings into `out`.
 
     Raises:
-        ValueError: a folder is no run, has no codes or no gate, or there are no photos.
+        ValueError: a folder is not a run, or a run has no codes or no gate.
+        ValueError: a class has no photos.
     """
     from . import figures as draw  # matplotlib is needed by nothing else here
 
@@ -116,11 +121,11 @@ def run(plain: Path, coded: Path, gated: Path, data: Path, out: Path, count: int
     photos = Photos(data, "val", config.domains, config.size, limit=count)
     x, y = photos.fixed(count)
     code = codewords(config.codes)
-    made = {name: outputs(model, x, y) for name, model in models.items()}
+    output_of = {name: outputs(model, x, y) for name, model in models.items()}
     numbers = {
-        "plain": of_codes(made["plain"], x, y, code),
-        "coded": of_codes(made["coded"], x, y, code),
-        "gated": of_gates(models["gated"], made["gated"], x, y, made["plain"]),
+        "plain": of_codes(output_of["plain"], x, y, code),
+        "coded": of_codes(output_of["coded"], x, y, code),
+        "gated": of_gates(models["gated"], output_of["gated"], x, y, output_of["plain"]),
         "seconds": times({"plain": models["plain"], "gated": models["gated"]}, x[::10], y[::10]),
         "images": {name: images(folder) for name, folder in (("plain", plain), ("coded", coded), ("gated", gated))},
     }
@@ -128,7 +133,7 @@ def run(plain: Path, coded: Path, gated: Path, data: Path, out: Path, count: int
     numbers["coded"]["decoded_other"] = float(
         (decode(normalised(energies(outputs(models["coded"], x, other))), code) == other).float().mean()
     )
-    figures = draw.figures(numbers, config, {name: (x, y, output) for name, output in made.items()}, code)
+    figures = draw.figures(numbers, config, {name: (x, y, output) for name, output in output_of.items()}, code)
     command = "decomp lab generator --plain RUN --coded RUN --gated RUN --data ROOT"
     spent = time.monotonic() - began
     return write(out, "Coded and gated branches of the generator", command, spent, numbers, claims(numbers), figures)
@@ -142,7 +147,7 @@ def images(folder: Path) -> int:
 
 
 def claims(numbers: dict) -> list[Claim]:
-    """What codes and gates are to do for a generator; no paper says how well."""
+    """What codes and gates should do for a generator; no paper has measured it."""
     plain, coded, gated, seconds = (numbers[name] for name in ("plain", "coded", "gated", "seconds"))
     gain = {name: coded[name] - coded["psnr_residual"] for name in ("psnr", "psnr_own", "psnr_others")}
     of_all = len(gated["usage"][0])
@@ -157,11 +162,11 @@ def claims(numbers: dict) -> list[Claim]:
             rule="above 80 %; a third is chance",
         ),
         Claim(
-            "The energies tell the class that was asked for.",
+            "The energies show the target class.",
             "Coded ResNeXt, its decoder",
             f"nearest codeword right for {100 * coded['decoded']:.0f} % of photos, for "
             f"{100 * coded['decoded_other']:.0f} % of photos turned into another class; without codes "
-            f"{100 * plain['decoded']:.0f} %. Every branch is told the class, so this is obedience, not recognition",
+            f"{100 * plain['decoded']:.0f} %. The class is an input of every branch, so this is not recognition",
             coded["decoded"] > 0.9 and coded["decoded_other"] > 0.9,
             paper="94 % on CIFAR-10",
             rule="above 90 % for own and other classes",
@@ -210,6 +215,6 @@ def claims(numbers: dict) -> list[Claim]:
             f"{seconds['gated'] / seconds['plain']:.2f} of the plain time for one photo, the diffusion included",
             None if gated["open"] > of_all - 0.5 else seconds["gated"] < seconds["plain"],
             paper="0.86 to 0.92 (ResNet-18)",
-            rule="less than the plain run in the same minute; with hardly any branch closed there is nothing to tell",
+            rule="less than the plain run in the same minute; with hardly any branch closed, too small to tell",
         ),
     ]

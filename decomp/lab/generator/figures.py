@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from ..plots import heat, panels
 
 
-def figures(numbers: dict, config, made: dict, code: torch.Tensor) -> dict[str, tuple[str, Figure]]:
-    """Caption and figure of each name; `made` holds photos, classes and output of each run."""
+def figures(numbers: dict, config, runs: dict, code: torch.Tensor) -> dict[str, tuple[str, Figure]]:
+    """Caption and figure of each name; `runs` holds photos, classes and output of each run."""
     return {
         "usage": ("Share of the channels' energy by class, and how often a gate is open.", usage(numbers, config)),
         "own": (
             "Photo, R, R with the class's own branches, R with the others, all. Coded run above, plain run below.",
-            own(made, code),
+            own(runs, code),
         ),
     }
 
@@ -27,10 +27,10 @@ def usage(numbers: dict, config) -> Figure:
     return figure
 
 
-def own(made: dict, code: torch.Tensor) -> Figure:
+def own(runs: dict, code: torch.Tensor) -> Figure:
     rows = []
     for name in ("coded", "plain"):
-        x, y, output = made[name]
+        x, y, output = runs[name]
         for c in range(len(code)):
             i = int((y == c).nonzero()[0])
             chosen = code[c].bool()[:, None, None, None]

@@ -54,7 +54,8 @@ def run(name: str, data: Path, out: Path, count: int = 20) -> Findings:
     """Findings on the first `count` validation photos of each class below `data`.
 
     Raises:
-        ValueError: no such model, or no photos of its classes.
+        ValueError: no such model.
+        ValueError: no photos of its classes.
     """
     started = time.monotonic()
     model = load(name)

@@ -1,4 +1,4 @@
-"""The paper's CIFAR-10 experiment: sums of M slim ResNet-18 beside unbranched ones, and what each branch came to do."""
+"""The paper's CIFAR-10 experiment: sums of M slim ResNet-18 beside unbranched ones, and what each branch does."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from ..findings import Claim, Findings, write
 from ..hessian import block_norms, diagonal_share, hessian_of
 from . import classification_figures as draw
 
-TRAINED_ALONE = ("slim", "slim-1", "slim-2", "slim-3")  # the control: slim networks that never saw each other
+TRAINED_ALONE = ("slim", "slim-1", "slim-2", "slim-3")  # the control: slim networks trained alone
 HESSIAN_IMAGES = 64
 
 
@@ -28,7 +28,7 @@ class Experiment:
     """Which networks are trained, and how."""
 
     networks: tuple[str, ...]
-    shown: str  # the one whose branches are looked at closely
+    shown: str  # the one whose branches are analysed
     schedule: Schedule
 
 

@@ -60,16 +60,16 @@ def active(numbers: dict, branched: list[str]) -> Figure:
 
 def correlation(shown: Tensor, alone: Tensor) -> Figure:
     figure, axes = panels(2)
-    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        cosine = measures.correlation(measures.responses(measures.telling(said)))
+    for a, logits, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
+        cosine = measures.correlation(measures.responses(measures.telling(logits)))
         heat(a, cosine.numpy(), title, -1, 1, xlabel="branch", ylabel="branch")
     return figure
 
 
 def contribution(shown: Tensor, alone: Tensor, labels: Tensor) -> Figure:
     figure, axes = panels(2, 5.0, 3.8)
-    for a, said, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
-        added = measures.contribution(measures.telling(said), labels).numpy()
+    for a, logits, title in zip(axes, (shown, alone), ("trained together", "trained alone")):
+        added = measures.contribution(measures.telling(logits), labels).numpy()
         most = float(np.abs(added).max())
         heat(a, added.T, title, -most, most, xlabel="branch")
         a.set_yticks(np.arange(len(CLASSES)) + 1, CLASSES)

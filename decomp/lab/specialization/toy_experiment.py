@@ -38,7 +38,7 @@ def active_at_ten_and_most(measured: dict[int, dict]) -> tuple[float, float]:
 
 
 def run(out: Path, runs: int = 1000, seed: int = 0) -> Findings:
-    """Figures 2, 3 and 4 of the paper and the training dynamics of M = 2; `findings.write` tells what `out` gets."""
+    """Figures 2, 3 and 4 of the paper and the training dynamics of M = 2; writes as `findings.write`."""
     from . import toy_figures as draw  # matplotlib is needed by nothing else here
 
     began = time.monotonic()
@@ -95,7 +95,7 @@ def run(out: Path, runs: int = 1000, seed: int = 0) -> Findings:
 
 
 def claims_of(toy: Toy, measured: dict[int, dict], choices: dict[str, dict], own_side: float) -> list[Claim]:
-    """What the paper says of a toy, beside it what was measured."""
+    """The paper's claims about a toy, and what was measured."""
     last = max(measured)
     rates = {m: measured[m]["success"] for m in SHOWN}
     lowest = min(measured[m]["success"] for m in measured if m >= 10)

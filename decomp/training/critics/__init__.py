@@ -1,1 +1,1 @@
-"""Networks that tell photos from re-generated pictures."""
+"""Networks that distinguish photos from re-generated pictures."""
