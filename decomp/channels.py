@@ -23,7 +23,7 @@ class ChannelFacts:
 
     @classmethod
     def read(cls, folder: Path) -> "ChannelFacts":
-        """The facts in a model's folder; of models saved before 2026-11-21 they stand in `config.json`.
+        """The facts in a model's folder; models saved before 2026-11-21 have them in `config.json`.
 
         Raises:
             ValueError: the file is damaged.
@@ -35,7 +35,7 @@ class ChannelFacts:
 
     @classmethod
     def from_json(cls, file: Path) -> "ChannelFacts":
-        """The facts in one file; whatever else stands there is left alone."""
+        """The facts in one file; other entries are kept."""
         values = json.loads(file.read_text())
         if not isinstance(values, dict):
             raise ValueError(f"{file.name} is no JSON object")

@@ -1,4 +1,4 @@
-"""Which bundled model suits a photo: an animal's, a person's, or nobody knows."""
+"""Which bundled model suits a photo: that of animals, that of people, or none for sure."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from .weights import bundled
 class Choice(NamedTuple):
     """What was recognised in a photo; nothing is stated below a calibrated probability of 80 %."""
 
-    model: str | None  # the model whose class is sure; None: let the person choose
-    stated: str | None  # "cat", "person" ...; what may be said
+    model: str | None  # the model whose class is certain; None: the user chooses
+    stated: str | None  # "cat", "person" ...; the stated class
     confidence: float  # calibrated probability that this is right; None stated: of the likeliest guess
     sentence: str  # to show; without a model it offers the choice
 
 
 def choose(image, models: Mapping[str, Decomposer] | None = None) -> Choice:
-    """Look for a cat's face, a human face, and what each model's classifier makes of them and of the whole photo.
+    """Find a cat's and a human face, and classify them and the whole photo with each model.
 
     Args:
         image: whatever `photos.load` accepts.

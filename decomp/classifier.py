@@ -1,4 +1,4 @@
-"""`domain="auto"`: which class a photo belongs to, or none, told by a small network trained on the same real photos."""
+"""`domain="auto"`: which class a photo belongs to, or none, by a small network trained on the same real photos."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ CERTAIN = 0.8  # a class is stated from this calibrated probability on
 class DomainClassifier(nn.Module):
     """Four stride-2 stages on the photo at 64 x 64, then one linear layer: about 0.16 M parameters.
 
-    The linear layer only knows the classes. What `probabilities` says, and whether a photo is any of them at all, is
-    decided by `Recognition`, which is measured afterwards and stands in its own file: the network stays as it is.
+    The linear layer has the classes only. `Recognition`, fitted afterwards and kept in its own file, calibrates
+    `probabilities` and adds the outcome that a photo shows none of them; the network stays unchanged.
     """
 
     SIDE = 64
@@ -48,7 +48,7 @@ class DomainClassifier(nn.Module):
         return torch.cat(pooled, dim=1)
 
     def probabilities(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b outcomes"]:
-        """Of each class and, last, of none of them. Without a `Recognition` the last is 0 and nothing is calibrated."""
+        """Probability of each class and, last, of none; without a `Recognition` uncalibrated, the last being 0."""
         if self.recognition is None:
             return F.pad(self(x).softmax(dim=1), (0, 1))
         return self.recognition(self.features(x))
@@ -82,7 +82,8 @@ class Recognition:
         """What stands in a model's folder; None where it was not measured.
 
         Raises:
-            ValueError: the file is damaged, or belongs to other classes.
+            ValueError: the file is damaged.
+            ValueError: it belongs to other classes.
         """
         if not (folder / FILE).is_file():
             return None

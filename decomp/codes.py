@@ -29,7 +29,8 @@ def codewords(text: tuple[str, ...]) -> Float[Tensor, "classes branches"]:
     """The matrix w of a code written as strings of 0 and 1.
 
     Raises:
-        ValueError: other digits, or words of different lengths or weights (the ratio r would differ between classes).
+        ValueError: other digits.
+        ValueError: words of different lengths or weights (the ratio r would differ between classes).
     """
     if not text or any(set(word) - {"0", "1"} for word in text):
         raise ValueError(f"codewords are {list(text)}; accepted: strings of 0 and 1")

@@ -27,17 +27,18 @@ from .runtime import Runtime, choose
 from .weights import WEIGHTS, bundled
 
 MAX_PARAMETERS = 400_000_000  # nine full StarGAN-v2 generators have 305 million
-MARGIN = 0.3  # by which the centre square must look more like the class than the detector's box
+MARGIN = 0.3  # by which the class must be more probable in the centre square than in the detector's box
 
 
 def load(name: str | Path = "animals", runtime: str | None = None) -> "Decomposer":
     """A bundled model by name (offline), a folder with `config.json` and `model.safetensors`, or a hub id "owner/name".
 
     Args:
-        runtime: who runs the network: "torch", "openvino", or "auto", which is OpenVINO where it is installed and torch
-            elsewhere; None: the environment variable DECOMP_RUNTIME, else "auto".
+        runtime: "torch", "openvino", or "auto": OpenVINO if it is installed, else torch. None: the environment variable
+            DECOMP_RUNTIME, else "auto".
     Raises:
-        ValueError: no such model, the message lists what is bundled; no such runtime.
+        ValueError: no such model; the message lists the bundled ones.
+        ValueError: no such runtime.
     """
     model = _find(name)
     model.runtime = choose(model.generator, runtime)
@@ -180,7 +181,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         return dict(zip(self.config.domains, outcomes[:-1].tolist()))
 
     def spoken(self, domain: str) -> str:
-        """The word for a class: its name, but of people only "person". Their class only steers the generator."""
+        """The word for a class: its name, but "person" for people, whose class is only an input of the generator."""
         return "person" if self.config.face[self.domain_index(domain)] == "human" else domain
 
     def guess(self, confidence: Mapping[str, float]) -> tuple[str, float]:
@@ -191,17 +192,17 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         return max(words.items(), key=lambda word: word[1])
 
     def stated(self, confidence: Mapping[str, float]) -> str | None:
-        """What may be said of a photo with these calibrated probabilities: the likeliest word, if it has 80 %."""
+        """The class that is stated for these calibrated probabilities: the likeliest word if it has 80 %, else None."""
         word, probability = self.guess(confidence)
         return word if probability >= CERTAIN else None
 
     def find_box(self, photo: Photo, domain: str, found: Mapping[str, Box] | None = None) -> Box:
         """Where the face of this class is. A detector's box that cuts the face is not taken.
 
-        It is compared with the centre square by the classifier, which learnt that a piece of a face is none.
+        The classifier compares it with the centre square; it was trained to reject pieces of a face.
 
         Args:
-            found: what `find_faces` gave, if that was asked before.
+            found: the result of `find_faces`, if it is known.
         """
         found, kind = found or {}, self.config.face[self.domain_index(domain)]
         box = found.get(kind) or find_face(photo, kind)
@@ -246,15 +247,17 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
 
         Args:
             image: whatever `photos.load` accepts: a path, bytes, a PIL image, an array, or a `Photo`.
-            domain: class of the photo, or "auto": the likeliest one then steers the generator, and
-                `Decomposition.stated` is the class only if it is sure.
+            domain: class of the photo, or "auto": the likeliest one is then the generator's input, and
+                `Decomposition.stated` is the class only if its probability is at least 80 %.
             target: class to turn it into: one name, M names, or a mapping from channel to name; None keeps it.
             size: side of the decomposed square in pixels; default: the size the model was trained at.
             box: where the face is, a `Box` or (left, top, side); default: found, else the centre square.
-            keep_phi: also keep what each branch was fed.
+            keep_phi: also keep the inputs of the branches.
         Raises:
-            PhotoError: not a photo, or smaller than 16 x 16.
-            ValueError: unknown class or channel, size too small, box outside the photo.
+            PhotoError: not a photo, or smaller than 16 x 16 pixels.
+            ValueError: unknown class or channel.
+            ValueError: the size is too small.
+            ValueError: the box is not inside the photo.
         """
         photo = image if isinstance(image, Photo) else photos.load(image)
         height, width = photo.pixels.shape[:2]

@@ -21,11 +21,11 @@ from .photos import Photo
 Picture = np.ndarray  # float32 (H, W, 3), RGB
 Base = Literal["photo", "regenerated"]
 Strengths = Mapping[int | str, float] | Sequence[float]
-OTHER_LAYERS = ("residual", "unexplained")  # what adds up to the photo beside the channels
+OTHER_LAYERS = ("residual", "unexplained")  # the layers beside the channels; together they add up to the photo
 
 
 class Channel(NamedTuple):
-    """What is known of one channel."""
+    """Facts about one channel."""
 
     index: int  # type: ignore[assignment]  # 1 .. M, as in the paper; hides tuple.index
     name: str  # its role, measured per weights
@@ -87,10 +87,10 @@ class Decomposition:
     channels: np.ndarray  # v_1 .. v_M, (M, H, W, 3)
     names: tuple[str, ...]  # role of each channel
     domain: str  # class of the photo
-    targets: tuple[str, ...]  # class each branch was asked for
-    confidence: dict[str, float] | None = None  # probability of each class where domain was "auto"; the rest: of none
-    stated: str | None = None  # what may be said of the photo: a given class, one that is sure, "person", or nothing
-    phi: np.ndarray | None = None  # what each branch was fed, (M, H, W, 3), on request
+    targets: tuple[str, ...]  # target class of each branch
+    confidence: dict[str, float] | None = None  # probability of each class if domain was "auto"; the rest is of none
+    stated: str | None = None  # a given class, one with a probability of at least 80 %, "person", or None
+    phi: np.ndarray | None = None  # input of each branch, (M, H, W, 3), on request
     photo: Photo | None = None  # the whole photo ...
     box: Box | None = None  # ... and where in it `picture` lies
     eyes: dict = field(default_factory=dict)  # `ChannelFacts.eyes`, for `segment_eyes`
@@ -133,7 +133,7 @@ class Decomposition:
 
     @property
     def turned(self) -> bool:
-        """Whether a branch was asked for another class than the photo's own."""
+        """Whether the target of a branch is another class than the photo's own."""
         return any(target != self.domain for target in self.targets)
 
     def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base | None = None) -> Picture:
@@ -143,10 +143,12 @@ class Decomposition:
             strengths: either M numbers, one per channel, or a mapping from channel (number 1 .. M or name), "residual"
                 or "unexplained" to a number. What is not named stays at 1.
             base: "photo" keeps the unexplained rest E, so that all strengths at 1 give the photo itself, bit for bit;
-                "regenerated" leaves E out, as in the paper's figures. None is "photo", but "regenerated" where another
-                class was asked for: there E undoes the change, so that "photo" would be the photo again.
+                "regenerated" leaves E out, as in the paper's figures. None is "photo", but "regenerated" for another
+                target class: there E cancels the change, and "photo" would give the photo itself.
         Raises:
-            ValueError: unknown layer, wrong number of strengths, or a strength that is not finite.
+            ValueError: unknown layer.
+            ValueError: wrong number of strengths.
+            ValueError: a strength that is not finite.
         """
         base = base or ("regenerated" if self.turned else "photo")
         if base not in ("photo", "regenerated"):
@@ -171,7 +173,7 @@ class Decomposition:
         return result
 
     def sweep(self, channel: int | str, values: Sequence[float], base: Base | None = None) -> np.ndarray:
-        """One layer at a row of strengths (figures 13 and 14): (len(values), H, W, 3)."""
+        """One layer at several strengths (figures 13 and 14): (len(values), H, W, 3)."""
         return np.stack([self.recompose({channel: value}, base) for value in values])
 
     def separate(self, group_a: Sequence[int | str], group_b: Sequence[int | str]) -> Separation:

@@ -85,7 +85,8 @@ def read_npz(path: Path) -> Decomposition:
     """The decomposition in `layers.npz`, without its full-resolution photo; nothing is unpickled.
 
     Raises:
-        PhotoError: it is none, its arrays do not fit together, or it would unpack to more than 1 GiB.
+        PhotoError: it is not such a file, or its arrays do not fit together.
+        PhotoError: it would unpack to more than 1 GiB.
     """
     wrong = f"{Path(path).name}: not a decomposition; accepted: layers.npz as decomp writes it"
     try:

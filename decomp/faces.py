@@ -24,7 +24,7 @@ class Framing(NamedTuple):
     sizes: tuple[int, ...]  # longest sides that the detector sees, one after the other until there is a face
     scale: float  # between two sizes of the detector's window
     neighbours: int  # detections that must agree
-    certainty: float  # a box of less weight is taken for no face
+    certainty: float  # a box of less weight is not taken for a face
     side: float  # the box's side, as a part of the photo's side
     x: float  # the box's centre, as a part of the photo's side
     y: float
@@ -58,7 +58,7 @@ class Box:
     left: int
     top: int
     side: int
-    found: str  # by whom: "cat", "human", "centre" or "given"
+    found: str  # how: by the detector of "cat" or "human", "centre" or "given"
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 def find_face(photo: Photo, kind: str) -> Box:
     """The most certain face, framed like the training photos; the photo's centre square if there is none.
 
-    The square is moved and, if it must, shrunk to lie inside the photo. Alpha is not looked at.
+    The square is moved and, if it must, shrunk to lie inside the photo. Alpha is ignored.
 
     Args:
         photo: any photo.
@@ -94,10 +94,11 @@ def find_face(photo: Photo, kind: str) -> Box:
 
 
 def possible_cats(photo: Photo) -> list[Box]:
-    """Where the face of a cat may be, the most certain place first; many of the places are wrong.
+    """Candidates for the face of a cat, the most certain first; many of them are wrong.
 
-    Framed as by `find_face`. Both of OpenCV's cat detectors are asked, and one detection is enough: in 129 of 150 cat
-    photos of 800 pixels the face is among two places a photo on average, against 108 with three that must agree.
+    Framed as by `find_face`. Both of OpenCV's cat detectors are used, and one detection is enough. In 129 of 150 cat
+    photos of 800 pixels the face is among the results, two a photo on average; with three detections that must agree,
+    in 108.
     """
     height, width = photo.pixels.shape[:2]
     framing = FRAMINGS["cat"]
@@ -128,7 +129,7 @@ def detected(
 
 
 def _framed(found: np.ndarray, kind: str, width: int, height: int) -> Box:
-    """The square around a detector's box that lies in the photo as a training photo lay around its face."""
+    """The square around a detector's box, framed like a training photo around its face."""
     framing, short = FRAMINGS[kind], min(width, height)
     x, y, box_side, _ = found
     side = box_side / framing.side
@@ -144,7 +145,8 @@ def given_box(photo: Photo, left: int, top: int, side: int) -> Box:
     """The square that the user marked.
 
     Raises:
-        ValueError: it is not inside the photo, or smaller than 16 pixels.
+        ValueError: it is not inside the photo.
+        ValueError: it is smaller than 16 pixels.
     """
     height, width = photo.pixels.shape[:2]
     if side < SMALLEST or left < 0 or top < 0 or left + side > width or top + side > height:
@@ -163,7 +165,7 @@ def _resize(plane: np.ndarray, size: int, resample: Image.Resampling) -> np.ndar
 
 
 def crop(photo: Photo, box: Box, size: int) -> np.ndarray:
-    """(size, size, 3) float32 in [-1, 1], Lanczos; exact if the box has that size. Alpha is not looked at."""
+    """(size, size, 3) float32 in [-1, 1], Lanczos; exact if the box has that size. Alpha is ignored."""
     pixels = photo.pixels[box.top : box.top + box.side, box.left : box.left + box.side]
     planes = []
     for c in range(3):  # one at a time and in place: a plane of 40 megapixels is 160 MB
@@ -189,7 +191,8 @@ def paste(photo: Photo, box: Box, before: np.ndarray, after: np.ndarray) -> Phot
         before: (size, size, 3) in [-1, 1], the crop as fed to the network.
         after: the same crop, edited.
     Raises:
-        ValueError: the two differ in shape, are not square, or hold values that are not finite.
+        ValueError: `before` and `after` differ in shape or are not square.
+        ValueError: they hold values that are not finite.
     """
     if before.shape != after.shape or before.ndim != 3 or before.shape != (len(before), len(before), 3):
         raise ValueError(f"{photo.name}: crops of shape {before.shape} and {after.shape}; accepted: twice (s, s, 3)")

@@ -24,7 +24,7 @@ def semhash(g: Float[Tensor, "b n"], training: bool) -> Float[Tensor, "b n"]:
 
 
 class BranchGate(nn.Module):
-    """Which branches of a generator a photo needs, from how strong its phi_k are.
+    """Which branches of a generator a photo needs, by the strengths of its phi_k.
 
     s is the logarithm of the mean of |phi_k|, for each k and colour: the diffusion has been computed anyway, so a gate
     costs nothing. All branches are open in the beginning.

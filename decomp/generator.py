@@ -30,8 +30,8 @@ class Output(NamedTuple):
     """One pass of the branched generator. Pictures lie around [-1, 1]; v_k and phi_k are signed details."""
 
     residual: Float[Tensor, "b 3 h w"]  # R
-    channels: Float[Tensor, "b n 3 h w"]  # v_1 .. v_M, or those that were asked for
-    phi: Float[Tensor, "b m 3 h w"]  # what each branch was fed
+    channels: Float[Tensor, "b n 3 h w"]  # v_1 .. v_M, or the requested ones
+    phi: Float[Tensor, "b m 3 h w"]  # the input of each branch
 
     @property
     def image(self) -> Float[Tensor, "b 3 h w"]:
@@ -97,7 +97,7 @@ class Branch(nn.Module):
     `downs` doubling AdaIN blocks, instance norm, LeakyReLU, 1x1 to RGB, no tanh.
 
     Deviations from StarGAN-v2: borders are mirrored instead of zero, and AdaIN starts near the identity. Otherwise
-    instance norm amplifies the border until nine coloured frames, which cancel in the sum, are all the channels show.
+    instance norm amplifies the border, and the channels become coloured frames that cancel in the sum.
     With `patch` 2 the branch works on pixels unshuffled by 2: at full resolution its few channels are slow on a CPU.
     """
 
@@ -181,7 +181,7 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         if target.ndim == 1:
             target = target[:, None].expand(b, m)
         x = F.pad(x, (0, -w % stride, 0, -h % stride), mode="reflect")
-        # phi_k are small differences: in bfloat16 they drown in rounding
+        # phi_k are small differences, smaller than the rounding of bfloat16
         with torch.autocast(x.device.type, enabled=False):
             residual, phi = self.split(x)
         channels = self.channels(phi, target, range(m) if which is None else which)

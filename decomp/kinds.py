@@ -60,7 +60,8 @@ def layers_of(model, wanted: Sequence[int | str]) -> list[int | str]:
         model: a `Decomposer`.
         wanted: each a channel's number or name, "residual", "unexplained", or a word of `KINDS`.
     Raises:
-        ValueError: no channel of the model is of a wanted kind, or there is no such layer.
+        ValueError: no channel of the model is of a wanted kind.
+        ValueError: there is no such layer.
     """
     layers: dict[int | str, None] = {}
     for word in wanted:

@@ -1,4 +1,4 @@
-"""Figures that tell a decomposition from a failed run (R = x, or v_k = phi_k), however good the losses look."""
+"""Figures that distinguish a decomposition from a failed run (R = x, or v_k = phi_k), whatever the losses."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -131,7 +131,7 @@ def mesh_ratios(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "8 m"]:
 
 
 def stamp_share(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "m"]:
-    """Share of each channel's energy that is the same picture in every photo: |mean v|^2 / mean |v|^2, unbiased."""
+    """Share of each channel's energy that is the same in every photo: |mean v|^2 / mean |v|^2, unbiased."""
     flat = v.flatten(2).double()
     return stamp_share_of_sums(flat.sum(dim=0), flat.square().sum(dim=(0, 2)), len(v)).float()
 

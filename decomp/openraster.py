@@ -37,7 +37,7 @@ def write_openraster(d: Decomposition, path: str | PathLike, longest: int = LONG
         d: with its photo, the canvas is the whole photo; without, the decomposed square.
         longest: a photo with a longer side is reduced to it.
     Raises:
-        OSError: the folder or the disk refuses.
+        OSError: the file cannot be written.
     """
     canvas, left, top, side = _canvas(d, longest)
     face = canvas[top : top + side, left : left + side].astype(np.int16)

@@ -81,7 +81,7 @@ UPRIGHT = {
 
 
 class PhotoError(ValueError):
-    """Something cannot be read as a photo, or a photo cannot be written the way it was asked for."""
+    """A file cannot be read as a photo, or a photo cannot be written in the requested format."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +138,9 @@ def load(
         source: a path, the bytes of a file, a binary file object, a PIL image (at the depth PIL opened it with), or an
             array of shape (H, W), (H, W, 3) or (H, W, 4): uint8, uint16, or float in [0, 1], which is kept as uint16.
         max_pixels: width times height above this is refused before anything is decoded.
-        name: stands in messages; the file's name unless given.
+        name: for messages; default: the file's name.
     Raises:
-        PhotoError: whatever else it is.
+        PhotoError: `source` is not such a photo.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "array", max_pixels)
@@ -452,9 +452,10 @@ def save(photo: Photo, path: str | os.PathLike) -> None:
     rest. JPEG (quality 95, no chroma subsampling) rounds to 8 bits and has no alpha. BMP has pixels only.
 
     Raises:
-        PhotoError: unknown suffix, alpha that is not opaque for a format without alpha, or a photo that the format
-            cannot hold (JPEG ends at 65,535 pixels a side, WebP at 16,383).
-        OSError: the folder or the disk refuses.
+        PhotoError: unknown suffix.
+        PhotoError: alpha that is not opaque, for a format without alpha.
+        PhotoError: too large for the format (JPEG: 65,535 pixels a side, WebP: 16,383).
+        OSError: the file cannot be written.
     """
     path, format = Path(path), check_writable(path)
     name, alpha = readable(path.name), photo.alpha

@@ -10,7 +10,7 @@ COLOURED = 0.75  # share of the energy along grey below which a channel carries 
 
 
 class _Traits:
-    """The active channels of a model by what was measured of them; each answer is a list of numbers 1 .. M."""
+    """The active channels of a model by their measured properties; each method returns a list of numbers 1 .. M."""
 
     def __init__(self, model: Decomposer):
         self.roles = {k: role for k, role in enumerate(model.facts.roles, start=1) if role.get("active", True)}

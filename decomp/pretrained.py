@@ -1,7 +1,7 @@
-"""Networks of others that judge pictures: LPIPS, EfficientNet-Lite0, Inception. None is needed to use decomp.
+"""Pretrained networks that compare pictures: LPIPS, EfficientNet-Lite0, Inception. None is needed to use decomp.
 
-Each is loaded by a function of its own, which raises `Unavailable` with the reason where it can't be had. Nothing is
-ever downloaded, except Inception's weights by `inception`, which only runs when it is asked for.
+Each has a function that loads it, or raises `Unavailable` with the reason. Nothing is downloaded, except Inception's
+weights by `inception`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ Features = Callable[[Tensor], Tensor]  # uint8 (B, 3, H, W) -> (B, D)
 
 
 class Unavailable(Exception):
-    """A judge is not installed, or its weights are not there; the message says what is missing."""
+    """A network is not installed, or its weights are missing; the message says which."""
 
 
 def lpips_vgg() -> Distance:

@@ -1,4 +1,4 @@
-"""Who computes the network: torch, or OpenVINO, in which the branches run two to three times as fast on a CPU.
+"""The runtime of the network: torch, or OpenVINO, in which the branches run two to three times as fast on a CPU.
 
 The diffusion stays in torch: a few matrix products and small convolutions, as fast there as compiled.
 """
@@ -27,9 +27,9 @@ from . import diffusion, generator
 from .generator import Branch, BranchedGenerator, Output
 
 RUNTIMES = ("auto", "torch", "openvino")
-VARIABLE = "DECOMP_RUNTIME"  # in the environment: the runtime where none is asked for
+VARIABLE = "DECOMP_RUNTIME"  # environment variable: the default runtime
 DIGEST = 32  # bytes of a SHA-256, in front of each compiled branch
-KEPT = 16  # models in the cache; beyond it those that were not used for longest go
+KEPT = 16  # models in the cache; beyond it the least recently used are removed
 
 log = logging.getLogger("decomp")
 
@@ -41,7 +41,7 @@ class Runtime:
         self.own = generator
 
     def network(self) -> BranchedGenerator:
-        """What the passes go through."""
+        """The network that passes run through."""
         return self.own
 
     @torch.inference_mode()
@@ -56,7 +56,7 @@ class Runtime:
     def channels(
         self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int]
     ) -> Float[Tensor, "b n 3 h w"]:
-        """As `BranchedGenerator.channels`: some branches alone, from what an earlier pass fed them."""
+        """As `BranchedGenerator.channels`: some branches alone, from the inputs of an earlier pass."""
         device = next(self.own.parameters()).device
         return self.network().channels(phi.to(device), target.to(device), which)
 
@@ -65,7 +65,7 @@ class OpenVINORuntime(Runtime):
     """The same network with compiled branches, equal to torch within 1e-4.
 
     The branches are compiled, or read from the cache, at the first pass, for as many threads as torch has then.
-    Weights that are changed later are not noticed. A network that was moved to a GPU runs there, in torch.
+    Later changes of the weights are not noticed. A network that was moved to a GPU runs there, in torch.
 
     Args:
         fall_back: where OpenVINO fails, log one line and run in torch; else the error is raised.
@@ -97,7 +97,8 @@ def choose(generator: BranchedGenerator, name: str | None = None) -> Runtime:
     """The runtime of that name; None: the one that DECOMP_RUNTIME names, else "auto": OpenVINO where it is installed.
 
     Raises:
-        ValueError: no such runtime, or OpenVINO is asked for and not installed.
+        ValueError: no such runtime.
+        ValueError: OpenVINO is requested but not installed.
     """
     name = name or os.environ.get(VARIABLE) or "auto"
     if name not in RUNTIMES:
@@ -168,7 +169,7 @@ def converted(branch: Branch):
     patch = branch.patch
     example = torch.zeros(1, 3, 64 * patch, 64 * patch), torch.zeros(1, dtype=torch.long)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch would rather have torch.export, which takes ten times as long
+        warnings.simplefilter("ignore")  # torch recommends torch.export, which takes ten times as long
         traced = torch.jit.trace(branch, example, check_trace=False)
         shapes = [openvino.PartialShape([-1, 3, -1, -1]), openvino.PartialShape([-1])]
         return openvino.convert_model(traced, example_input=example, input=shapes)
@@ -187,7 +188,7 @@ def read(folder: Path, branches: int) -> list[bytes]:
 
 
 def store(folder: Path, blobs: Sequence[bytes | io.BytesIO]) -> None:
-    """Put a model into the cache, whole or not at all, whoever else does so too; a failure only costs time."""
+    """Put a model into the cache, whole or not at all, also beside other processes; a failure only costs time."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".", ignore_cleanup_errors=True) as temporary:

@@ -1,8 +1,8 @@
 """A film, or a folder of frames, with the strength of each channel changed in the face.
 
-Two walks over the film. The first finds the face in every few frames and smooths its way. The second changes each
+Two passes over the film. The first finds the face in every fifth frame and smooths its path. The second changes each
 frame: only the branches whose strength or class differs run, and the change, not the picture, is averaged over time
-wherever the picture stands still. Results are written in segments, so that a stopped run goes on; sound is copied.
+where nothing moves. Results are written in segments, so that a stopped run can be resumed; sound is copied.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ from .files import atomic
 from .photos import Photo, PhotoError
 
 FILMS = (".mp4", ".mov", ".mkv", ".m4v")
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"  # what a film may be: no playlist of other files
-SETTINGS = "settings.json"  # in the folder of parts: what they were made of
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"  # accepted films; no playlists of other files
+SETTINGS = "settings.json"  # in the folder of segments: what they were made from
 SEGMENT = 120  # frames
-EVERY = 5  # frames from one look for the face to the next
-CLASSIFIED = 8  # looks that vote on the class
-SMOOTH = 2.0  # looks, the standard deviation of the smoothing of the face's way
-STILL = 0.03  # of the box's side; a smaller step is not taken
-MEMORY = 0.85  # of the change, what a still place keeps from frame to frame
-NOISE = 0.05  # mean difference of two frames, in [-1, 1], up to which a place counts as still
+EVERY = 5  # frames from one search for the face to the next
+CLASSIFIED = 8  # searches that vote on the class
+SMOOTH = 2.0  # searches, the standard deviation of the smoothing of the face's path
+STILL = 0.03  # of the box's side; smaller movements are ignored
+MEMORY = 0.85  # share of the change that a still pixel keeps from frame to frame
+NOISE = 0.05  # mean difference of two frames, in [-1, 1], up to which a pixel counts as still
 WARM = 12  # frames before a segment from which its average over time starts
 
 
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Edit:
-    """What is done to every frame.
+    """The edit of every frame.
 
     Attributes:
         strengths: layer (channel 1 .. M or its name, "residual", "unexplained") -> number; the others stay at 1.
@@ -71,7 +71,7 @@ class Edit:
 
 
 class Change:
-    """How an edit changes a square, for one consecutive square of a face after the other.
+    """How an edit changes the squares of a face, called for one frame after the other.
 
         change = sum_k (s_k v_k(target) - v_k(own)) + (s_R - 1) R + (s_E - 1) E,
         E = x - R - sum_k v_k(own)
@@ -81,7 +81,9 @@ class Change:
     Args:
         domain: class of the face, which `own` stands for.
     Raises:
-        ValueError: unknown layer or class, a layer given twice, a strength that is not finite.
+        ValueError: unknown layer or class.
+        ValueError: a layer is given twice.
+        ValueError: a strength that is not finite.
     """
 
     def __init__(self, model: Decomposer, edit: Edit, domain: str):
@@ -113,7 +115,7 @@ class Change:
         return self._steadied(picture, pixels) if self.steady else pixels
 
     def _steadied(self, picture: np.ndarray, change: np.ndarray) -> np.ndarray:
-        """An average over time that forgets at once where the picture moves, and slowly where it only has noise."""
+        """An average over time, with a short memory where the picture moves and a long one where it is only noisy."""
         if self.before is not None and self.before[0].shape == picture.shape:
             old, average = self.before
             moved = uniform_filter(np.abs(picture - old).mean(axis=2), 9)
@@ -124,10 +126,10 @@ class Change:
 
 
 class Track:
-    """Where the face is in each frame, as boxes that move smoothly and stand still when the face does."""
+    """Where the face is in each frame, as boxes that move smoothly and rest when the face does."""
 
     def __init__(self, boxes: list[Box | None], frames: int, width: int, height: int):
-        """From what every EVERY-th frame told: a box, or None where no face was found."""
+        """From every EVERY-th frame: a box, or None if no face was found."""
         self.shape = width, height
         short = min(width, height)
         found = [i for i, box in enumerate(boxes) if box]
@@ -135,7 +137,7 @@ class Track:
             self.ways = np.tile([width / 2, height / 2, short], (frames, 1))
             return
         known = np.array([[b.left + b.side / 2, b.top + b.side / 2, b.side] for b in boxes if b], float)
-        known = median_filter(known, (min(5, len(known)), 1), mode="nearest")  # a false face for a moment
+        known = median_filter(known, (min(5, len(known)), 1), mode="nearest")  # single false faces
         looks = np.array([np.interp(range(len(boxes)), found, column) for column in known.T])
         looks = gaussian_filter1d(looks, SMOOTH, axis=1, mode="nearest")
         at = np.arange(frames) / EVERY
@@ -188,7 +190,7 @@ class Film:
                 yield Frame(i, Photo(pixels, name=f"frame {i} of {self.path.name}"), time)
 
     def clear(self) -> None:
-        """Before another edit: segments of an earlier one go."""
+        """Before another edit: remove the segments of an earlier one."""
         if self.parts.exists() and not (self.parts / SETTINGS).exists():
             raise PhotoError(f"{self.parts}: was not made by decomp and is left alone; choose another --out")
         shutil.rmtree(self.parts, ignore_errors=True)
@@ -266,7 +268,7 @@ class Folder:
             yield Frame(i, photos.load(file), i)
 
     def clear(self) -> None:
-        """Before another edit: there may be no results yet, as whose they are is not known."""
+        """Before another edit: the folder must hold no results, as their origin is unknown."""
         for result in self.results:
             if result.exists():
                 raise PhotoError(f"{result}: is already there; choose another --out")
@@ -286,12 +288,14 @@ class Folder:
 
 
 def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
-    """Write a film, or a folder of frames, with an edit in the face; a stopped run goes on where it was.
+    """Write a film, or a folder of frames, with an edit in the face. The same call resumes a stopped run.
 
     Returns:
-        "frames", how many there are; "looks" for the face, and how many found "faces"; its class, "domain".
+        number of "frames", of searches for the face ("looks"), of these with a face ("faces"); its class ("domain").
     Raises:
-        PhotoError: not a film, or a name that is no film's. ValueError: an edit that this model can't do.
+        PhotoError: `source` is not a film.
+        PhotoError: `out` has a suffix that is not a film's.
+        ValueError: an edit that this model can't do.
         OSError: `out` can't be written.
     """
     film = Folder(source, out) if source.is_dir() else Film(source, out)
@@ -303,7 +307,7 @@ def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
     if way is None:
         way = look(model, film, edit)
         write_json(film.parts / "way.json", way)
-    Change(model, edit, way["domain"])  # what is wrong with the edit is said before the first frame
+    Change(model, edit, way["domain"])  # errors of the edit are raised before the first frame
     boxes = [Box(left=b[0], top=b[1], side=b[2], found="given") if b else None for b in way["boxes"]]
     track = Track(boxes, way["frames"], *way["shape"])
     size = edit.size or model.config.size
@@ -334,7 +338,7 @@ def edit_film(model: Decomposer, source: Path, out: Path, edit: Edit) -> dict:
 
 
 def look(model: Decomposer, film: Film | Folder, edit: Edit) -> dict:
-    """The first walk: where the face is in every few frames, and its class."""
+    """The first pass: where the face is in every fifth frame, and its class."""
     boxes: list[list[int] | None] = []
     probabilities: list[dict[str, float]] = []
     count, shape = 0, (0, 0)
@@ -369,7 +373,7 @@ def fingerprint(network: torch.nn.Module) -> str:
 
 
 def stamp(source: Path) -> list:
-    """By what a changed film or folder is noticed: path, size, time of change."""
+    """Path, size and time of change, to notice another film or folder."""
     files = photos.find(source) if source.is_dir() else [source]
     return [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
 

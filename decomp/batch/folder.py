@@ -25,7 +25,7 @@ from ..photos import PhotoError, readable
 from .pool import spawned
 
 DONE, SOME_FAILED = 0, 1  # exit codes; 2 is a usage error
-MARK = ".decomp"  # lies in every folder written here; a folder without it is somebody else's and is never replaced
+MARK = ".decomp"  # lies in every folder written here; a folder without it is never replaced
 PREFIX = f".decomp-{socket.gethostname()}-"  # of temporary places; then the process
 LONGEST_NAME = 255  # bytes, of nearly every file system
 NATIVE_LINES = 5  # of what a library writes about one photo
@@ -33,7 +33,7 @@ Work = Callable[[Path, Path], dict | None]
 
 
 class Task(NamedTuple):
-    """One photo: it travels to another process."""
+    """One photo, as it is passed to another process."""
 
     path: Path
     result: Path | None  # None: another photo's result has that name
@@ -59,24 +59,26 @@ def run(
     The result of `source/a/b.jpg` is `out/a/b.jpg`: full names are kept, so `b.jpg` and `b.png` never collide. `work`
     writes to a temporary place beside it that is renamed when complete, so a result is either whole or absent. A photo
     that can't be done is reported and the run goes on. For a folder, `out/report.json` and `out/report.csv` list every
-    photo with "done", "skipped" or "failed", the reason, and what `work` told of it; of a skipped folder, what was told
-    when it was made. "notes" are lines that native libraries wrote about it. Both are also written when the run is
-    stopped with Ctrl-C or SIGTERM; a photo at work in another process is finished and counted.
+    photo with "done", "skipped" or "failed", the reason, and the dictionary that `work` returned; of a skipped folder
+    the one returned when it was made. "notes" are lines that native libraries wrote about it. Both files are written
+    when the run is stopped with Ctrl-C or SIGTERM too; photos in progress in other processes are finished and counted.
 
-    Nothing that decomp did not write is replaced. Its own folders and reports can be told by what is in them, pictures
-    can't: a picture that is already there is left alone and its photo fails, unless `overwrite`.
+    Nothing that decomp did not write is replaced. Its own folders and reports are recognised by their content, pictures
+    are not: an existing picture is kept and its photo fails, unless `overwrite`.
 
     Args:
         folder: if not None, results are folders named as the photo and this ending; a single photo's result lies in
             `out` too. None: results are pictures, and a single photo's result is `out` itself.
-        skip_existing: leave results that are already there, so that a run that was stopped or killed goes on.
-        overwrite: replace pictures and reports whoever wrote them; never a folder that is not decomp's, never a photo
-            by its own edit.
-        jobs: processes. With more than one, `work` is pickled and torch has one thread in each.
+        skip_existing: keep existing results, so that a stopped or killed run is resumed.
+        overwrite: replace existing pictures and reports, also those not written by decomp; never a folder that is not
+            decomp's, never a photo by its own edit.
+        jobs: number of processes. With more than one, `work` is pickled and torch has one thread in each.
         shard: (i, n) does every n-th photo from the i-th on, 1 <= i <= n: several machines share `source` and `out`.
             The report is then `report-i-of-n`.
     Raises:
-        PhotoError: `source` holds no photos, or `out` is `source`. OSError: `out` cannot be written to.
+        PhotoError: `source` holds no photos.
+        PhotoError: `out` is `source`.
+        OSError: `out` cannot be written to.
     """
     if not source.is_dir():
         result = out
@@ -135,7 +137,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _check_report(report: Path) -> None:
-    """Raise PhotoError where somebody else's file has the report's name."""
+    """Raise PhotoError if a file that decomp did not write has the report's name."""
     for suffix in (".json", ".csv"):
         path = report.with_name(report.name + suffix)
         if not path.exists():
@@ -150,7 +152,7 @@ def _check_report(report: Path) -> None:
 
 
 def _named(path: Path, ending: str) -> Path:
-    """The path with an ending; a name that is too long with it is cut and told apart by a digest."""
+    """The path with an ending; a name that is too long with it is cut and gets a digest."""
     name = os.fsencode(path.name)
     if len(name) + len(ending) <= LONGEST_NAME:
         return path.with_name(path.name + ending)
@@ -162,7 +164,7 @@ def _named(path: Path, ending: str) -> Path:
 def _tasks(
     found: list[Path], source: Path, out: Path, work: Work, folder: str | None, skip_existing: bool, overwrite: bool
 ) -> list[Task]:
-    """One for each photo; where two photos have one result, the second has none."""
+    """One for each photo; if two photos have the same result, the second has none."""
     tasks, taken = [], set()
     for path in found:
         unwritten = photos.SUFFIXES[path.suffix.lower()] not in photos.WRITTEN  # such as GIF, which keeps 256 colours
@@ -253,7 +255,7 @@ def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:
 
 
 def _one(task: Task) -> dict:
-    """What became of one photo, as a row of the report."""
+    """Process one photo; returns its row of the report."""
     path, result, work, folder, skip_existing, _ = task
     name = readable(path.name)
     notes = []
@@ -310,7 +312,7 @@ def _native_lines(lines: list[str]) -> Iterator[None]:
 
 
 def _told(result: Path) -> dict:
-    """What `work` told of a result folder that is already there."""
+    """What `work` returned for an existing result folder."""
     try:
         return dict(json.loads((result / MARK).read_text()))
     except (OSError, ValueError):  # the mark was empty in earlier versions
@@ -319,7 +321,7 @@ def _told(result: Path) -> dict:
 
 @functools.cache
 def _tidy(parent: Path) -> None:
-    """Take away, once for each folder, what processes of this machine left there when they were killed."""
+    """Remove, once for each folder, the temporary files of killed processes of this machine."""
     for left in parent.glob(f"{PREFIX}*"):
         process = left.name.removeprefix(PREFIX).partition("-")[0]
         if process.isdecimal() and not _alive(int(process)):
@@ -346,7 +348,7 @@ def _ours(result: Path) -> bool:
 
 
 def _check_replaceable(task: Task) -> None:
-    """Raise PhotoError where what is there must stay."""
+    """Raise PhotoError if the existing result must not be replaced."""
     result = task.result
     if task.folder and _ours(result):
         return

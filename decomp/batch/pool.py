@@ -11,16 +11,17 @@ from concurrent.futures import ProcessPoolExecutor
 
 
 def each(work: Callable, items: Iterable, jobs: int) -> Iterator:
-    """`work(item)` for every item, in order. Items may be large: no more than four for each process are on their way.
+    """`work(item)` for every item, in order. Items may be large: at most four for each process are in memory.
 
     Processes and not threads: only one thread at a time may look for a face, and a thread can't silence Pillow's
     warnings for itself alone.
 
     Args:
-        work: a function of a module. It and the items travel to the processes, each of which imports that module.
+        work: a function of a module. It and the items are pickled; each process imports that module.
         jobs: number of processes; with 1 the work is done in this one.
     Raises:
-        BrokenProcessPool: a process was killed, mostly for want of memory. Whatever `work` raises.
+        BrokenProcessPool: a process was killed, mostly for lack of memory.
+        Exception: whatever `work` raises.
     """
     if jobs == 1:
         yield from map(work, items)
@@ -47,7 +48,7 @@ def spawned(jobs: int) -> ProcessPoolExecutor:
 def _start() -> None:
     """In each process, before its first item."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others in good order
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is temporary is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # temporary files are removed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import cv2
     import torch

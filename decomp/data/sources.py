@@ -219,7 +219,7 @@ def locator(names: Iterable[str]) -> Callable[[Entry], Entry]:
 
 
 def refused(name: str) -> str | None:
-    """Why a name from a zip or a table is refused as a path, or None. It must stay below its folder and not be hidden."""
+    """Why a name from a zip or a table is refused as a path, or None. It must stay below its folder, not hidden."""
     if not set(map(unicodedata.category, name)).isdisjoint({"Cc", "Cs"}):
         return "its name holds control characters"
     if "\\" in name or PureWindowsPath(name).drive or any(not p or p.startswith(".") for p in name.split("/")):
