@@ -1,7 +1,6 @@
 """Render every picture of the README and of the gallery's page: `python apps/gallery/make.py`.
 
-All are made from the bundled models and the free photos of `photos.toml`, without a network. Run it after each new
-model.
+All are made from the bundled models and the free photos of `photos.toml`, offline. Run it after each new model.
 `--only NAME` renders one picture, `--out FOLDER` writes the pictures and the page somewhere else.
 """
 
@@ -326,10 +325,10 @@ PAGE = {  # picture: what it shows
     presets_animals: 'One row for each preset of "animals", on two cats, a dog and a jaguar.',
     presets_faces: 'One row for each preset of "faces", on two people.',
     toy: "Toy of section 4: gradient descent on a sum of M units fits four points more often as M grows. "
-    f"{TOY_RUNS} runs a point, bars 95 %; `decomp lab toy` makes it with 1000.",
+    f"{TOY_RUNS} runs for each M, bars are 95 % intervals; `decomp lab toy` takes 1000.",
     cifar: "CIFAR-10, sums of M slim ResNet-18: with many branches some fall silent (left); accuracy after five epochs "
     "(right). Numbers of one run of `decomp lab classify --config cifar-cpu`, kept in `cifar.toml`.",
-    hessian: 'Norm of each block of the Hessian, a block for each pair of channels of "animals", on two photos '
+    hessian: 'Norm of each block of the Hessian, a block for each pair of channels of "animals", on three photos '
     "(`decomp lab channels`).",
 }
 DRAWN = (toy, cifar, hessian)  # lines and text: PNG; photos are JPEG
