@@ -49,19 +49,28 @@ from decomp.decomposer import Decomposer
 from decomp.lab.cifar import images as cifar
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> ModelConfig:
     return ModelConfig(domains=("cat", "dog"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
 
 
+@pytest.fixture(scope="session")
+def untrained(config):
+    """Makes an untrained model; its outputs are made visible, since training starts at f = R."""
+
+    def make() -> Decomposer:
+        torch.manual_seed(0)
+        model = Decomposer(config)
+        for branch in model.generator.branches:
+            torch.nn.init.normal_(branch.style.weight, std=3)
+        return model
+
+    return make
+
+
 @pytest.fixture
-def toy(config) -> Decomposer:
-    """An untrained model; its outputs are made visible, since training starts at f = R."""
-    torch.manual_seed(0)
-    model = Decomposer(config)
-    for branch in model.generator.branches:
-        torch.nn.init.normal_(branch.style.weight, std=3)
-    return model
+def toy(untrained) -> Decomposer:
+    return untrained()
 
 
 @pytest.fixture(scope="session")

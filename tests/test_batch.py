@@ -173,6 +173,7 @@ def die_at_astronaut(path, made):
     return copy(path, made)
 
 
+@pytest.mark.slow
 def test_processes_do_the_same(folder, tmp_path):
     code = batch.run(folder, tmp_path, tell, folder=None, skip_existing=False, jobs=2)
     assert code == batch.SOME_FAILED
@@ -324,6 +325,7 @@ def test_a_mistake_at_one_photo_does_not_end_the_run(folder, tmp_path):
     assert rows["cat.png"]["reason"] == "cat.png: ZeroDivisionError: a mistake" and rows["cat.jpg"]["status"] == "done"
 
 
+@pytest.mark.slow
 def test_the_commands_work_in_processes_and_shards(toy, folder, tmp_path):
     toy.save_pretrained(tmp_path / "model")
     shared = ["--model", str(tmp_path / "model"), "-o", str(tmp_path / "out"), "--jobs", "2"]

@@ -165,6 +165,7 @@ def test_no_such_layout(tmp_path, make):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(root, cat):
     put(root / "val/cat/copy.png", cat[:40, :50])
     (root / "val/cat/broken.png").write_text("no photo")

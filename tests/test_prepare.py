@@ -477,6 +477,7 @@ def test_a_killed_run_is_resumed(tmp_path, picture):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same(tmp_path, afhq):
     files = afhq | {"train/cat/broken.jpg": b"no photo"}
     for jobs in (1, 2):

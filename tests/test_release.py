@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +23,15 @@ from decomp.evaluation.evaluate import EvaluationError
 from decomp.evaluation.release import BEGIN, END, model_card
 
 
-@pytest.fixture(autouse=True)
-def quick_judges(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def quick_judges():
     def missing():
         raise pretrained.Unavailable("this judge is not installed")
 
-    monkeypatch.setattr(pretrained, "efficientnet_lite0", missing)
-    monkeypatch.setattr(pretrained, "lpips_vgg", lambda: lambda a, b: 0.25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "efficientnet_lite0", missing)
+        patch.setattr(pretrained, "lpips_vgg", lambda: lambda a, b: 0.25)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +48,35 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def run(toy, tmp_path):
+@pytest.fixture(scope="module")
+def run(untrained, tmp_path_factory):
     """A training run's folder: the generator alone."""
-    toy.generator.save_pretrained(tmp_path / "run")
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("run")
+    untrained().generator.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(run, data, tmp_path_factory, quick_judges):
+    """A model folder as `decomp release` writes it; only read by the tests."""
+    out = tmp_path_factory.mktemp("models") / "toy"
+    result = call("release", run, "--data", data, "--out", out, "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture
+def own(released, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(released, tmp_path / "models" / "toy"))
 
 
 def call(*args):
     return CliRunner().invoke(app, [str(a) for a in args])
 
 
-def test_release(run, data, toy, tmp_path):
-    out = tmp_path / "models" / "toy"
-    result = call("release", run, "--data", data, "--out", out, "--epochs", 2)
-    assert result.exit_code == 0, result.output
+def test_release(released, toy):
+    out = released
     assert {p.name for p in out.iterdir()} == {
         "model.safetensors",
         "config.json",
@@ -84,6 +102,7 @@ def test_release(run, data, toy, tmp_path):
 def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, data, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(release, "fit", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(release, "recognition", lambda *arguments: None)
     assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 7).exit_code == 0
     [(classifier, by_domain, epochs)] = given
     assert isinstance(classifier, DomainClassifier) and epochs == 7
@@ -94,20 +113,20 @@ def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, dat
         assert np.allclose(stack.float().mean(dim=(2, 3)), colours, atol=1)
 
 
-def test_without_epochs_the_classifier_is_kept(run, data, tmp_path):
+def test_without_epochs_the_classifier_is_kept(run, data, own, tmp_path):
     refused = call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 0)
     assert refused.exit_code == 2 and "has no classifier to keep" in refused.output
-    call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1)
-    before = load(tmp_path / "toy").classifier.state_dict()
-    assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 0).exit_code == 0
-    after = load(tmp_path / "toy").classifier.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    before = load(own).classifier.state_dict()
+    assert call("release", run, "--data", data, "--out", own, "--epochs", 0).exit_code == 0
+    after = load(own).classifier.state_dict()
+    assert before and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, tmp_path):
-    card = tmp_path / "toy" / "README.md"
+def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, own):
+    card = own / "README.md"
+    card.unlink()
     stated = ("--licence", "cc-by-nc-4.0", "--tag", "owls")
-    call("release", run, "--data", data, "--out", card.parent, "--epochs", 1, *stated)
+    call("release", run, "--data", data, "--out", card.parent, "--epochs", 0, *stated)
     text = card.read_text()
     assert text.startswith("---\nlicense: cc-by-nc-4.0\n") and "branch-specialization, owls]" in text
     assert "## Recipe" in text and "| LPIPS-VGG | 0.250 |" in text
@@ -123,17 +142,15 @@ def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, tmp_path
     assert card.read_text() == again
 
 
-def test_a_card_written_by_hand_altogether_is_left_alone(run, data, tmp_path):
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "README.md").write_text("# mine\n")
-    assert call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1).exit_code == 0
-    assert (tmp_path / "toy" / "README.md").read_text() == "# mine\n"
+def test_a_card_written_by_hand_altogether_is_left_alone(run, data, own):
+    (own / "README.md").write_text("# mine\n")
+    assert call("release", run, "--data", data, "--out", own, "--epochs", 0).exit_code == 0
+    assert (own / "README.md").read_text() == "# mine\n"
 
 
-def test_every_number_of_the_card_is_a_figure(run, data, tmp_path):
-    call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 1)
-    figures = json.loads((tmp_path / "toy" / "figures.json").read_text())
-    card = (tmp_path / "toy" / "README.md").read_text()
+def test_every_number_of_the_card_is_a_figure(released):
+    figures = json.loads((released / "figures.json").read_text())
+    card = (released / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: decomp\n")  # no licence that nobody gave
     assert f"| PSNR | {figures['psnr']:.1f} dB | R alone: {figures['psnr_of_residual']:.1f} dB |" in card
     for k, name in enumerate(figures["channels"], start=1):
@@ -145,19 +162,17 @@ def test_every_number_of_the_card_is_a_figure(run, data, tmp_path):
     assert all(len({row.count("|") for row in table}) == 1 and len(table) > 2 for table in tables), card
 
 
-def test_a_release_that_fails_leaves_everything_as_it_was(run, data, tmp_path, monkeypatch):
-    out = tmp_path / "models" / "toy"
-    call("release", run, "--data", data, "--out", out, "--epochs", 1)
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+def test_a_release_that_fails_leaves_everything_as_it_was(run, data, own, monkeypatch):
+    before = {p.name: p.read_bytes() for p in own.iterdir()}
 
     def broken(*_, **__):
         raise EvaluationError("broken on the way")
 
     monkeypatch.setattr(release, "evaluate", broken)
-    result = call("release", run, "--data", data, "--out", out, "--epochs", 1)
+    result = call("release", run, "--data", data, "--out", own, "--epochs", 0)
     assert result.exit_code == 2 and "broken on the way" in result.output
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
-    assert [p.name for p in out.parent.iterdir()] == ["toy"]
+    assert {p.name: p.read_bytes() for p in own.iterdir()} == before
+    assert [p.name for p in own.parent.iterdir()] == ["toy"]
 
 
 def test_what_is_wrong_shows_before_the_classifier_is_trained(run, data, tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ def counted(toy, monkeypatch):
     return toy, ran
 
 
+@pytest.mark.slow  # OpenVINO compiles networks, here and below
 @pytest.mark.parametrize("name", bundled())
 def test_openvino_equals_torch_on_real_photos(name, cache):
     fast, plain = decomp.load(name, "openvino"), decomp.load(name, "torch")
@@ -49,6 +50,7 @@ def test_openvino_equals_torch_on_real_photos(name, cache):
     assert isinstance(fast.runtime.compiled.branches[0], runtime.CompiledBranch)  # and not torch after all
 
 
+@pytest.mark.slow
 def test_batches_and_a_class_per_branch(toy, cache):
     x = torch.rand(3, 3, 40, 52) * 2 - 1
     target = torch.randint(2, (3, 3))
@@ -61,6 +63,7 @@ def test_batches_and_a_class_per_branch(toy, cache):
             assert torch.allclose(output.channels, plain(x, target).channels, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_is_compiled_once(toy, cache, monkeypatch):
     x, target = torch.rand(1, 3, 32, 32), torch.zeros(1, 3, dtype=torch.long)
     expected = OpenVINORuntime(toy.generator, False)(x, target).channels
@@ -76,6 +79,7 @@ def test_a_network_is_compiled_once(toy, cache, monkeypatch):
         OpenVINORuntime(toy.generator, False)(x, target)
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_made_anew(toy, cache):
     x, target = torch.rand(1, 3, 32, 32), torch.zeros(1, 3, dtype=torch.long)
     expected = OpenVINORuntime(toy.generator, False)(x, target).channels
@@ -108,6 +112,7 @@ def test_the_cache_does_not_grow_for_ever(tmp_path):
     assert (tmp_path / "used").is_dir() and not (tmp_path / "model-0").exists()
 
 
+@pytest.mark.slow
 def test_without_a_place_for_the_cache_it_runs_all_the_same(toy, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(runtime.platformdirs, "user_cache_dir", lambda *args, **options: str(tmp_path / "file"))

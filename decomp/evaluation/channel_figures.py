@@ -1,14 +1,15 @@
 """How useful a channel is: is it the same in a changed photo, and does its slider change anything?"""
 
+import io
 from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from .. import metrics
 from ..decomposition import to_bytes
@@ -24,8 +25,12 @@ MOST = 0.95  # quantile of the pixels: what the 5 % that change most change by
 
 def as_jpeg(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Photos in [-1, 1] after a JPEG file of quality 85."""
-    files = encode_jpeg(list(torch.from_numpy(to_bytes(x.cpu().numpy()))), JPEG)
-    return torch.stack([decode_jpeg(file) for file in files]).to(x) / 127.5 - 1
+    decoded = []
+    for pixels in to_bytes(x.permute(0, 2, 3, 1).cpu().numpy()):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=JPEG)
+        decoded.append(np.asarray(Image.open(file)))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(x) / 127.5 - 1
 
 
 def colour_change(edit: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"]) -> float:

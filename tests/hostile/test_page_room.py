@@ -201,6 +201,7 @@ def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path, monkeypatch):
     assert not held.exists() and mine.is_dir() and mine_too.is_dir() and mine != mine_too
 
 
+@pytest.mark.slow  # a server
 def test_a_visit_over_http_leaves_one_upload_and_a_handful_of_files(server: Server, cat):
     """The bytes of an upload are on disk once, however many names they have, and in the process not at all."""
     file = io.BytesIO()
