@@ -1,4 +1,4 @@
-"""Tab: what the photo is made of."""
+"""Tab: the layers of the photo."""
 
 import gradio as gr
 import numpy as np

@@ -21,17 +21,17 @@ from .values import number, size_of
 from .visit import Visit, enlarged
 
 DEEPEST = 3.0
-ASK = """<p class="says">The channels that carry light become shading, the shading becomes slopes, the slopes a height.
-It is a bas-relief that looks right, not a measurement: it takes the face for symmetric, its surface for matt, and its
-light for coming from above. The file relief.glb opens in Blender and in other viewers of glTF.</p>"""
-NO_LIGHT = """<p class="says">No channel of this model carries light, so a relief would be guesswork. You may choose
+ASK = """<p class="says">The channels that carry light give the shading, the shading gives slopes, the slopes a height.
+The result is a plausible bas-relief, not a measurement: the face is assumed to be symmetric, its surface matt, and the
+light to come from above. The file relief.glb opens in Blender and in other viewers of glTF.</p>"""
+NO_LIGHT = """<p class="says">No channel of this model carries light, so a relief would be a guess. You can choose
 channels yourself.</p>"""
 AGAIN = "the relief is no longer here; please make it again"
 
 
 @dataclass(frozen=True)
 class Made:
-    """What is kept of a relief, for relighting."""
+    """The state of a relief, for relighting."""
 
     arrays: Path  # height and mask as .npz in the visitor's folder
     light: tuple[float, float, float]
@@ -48,7 +48,7 @@ def tab(page) -> None:
     with gr.Row(visible=False) as shown:
         with gr.Column(scale=5, min_width=260):
             turned = gr.Image(
-                label="Turned to and fro", interactive=False, buttons=["fullscreen"], elem_id="relief", height=360
+                label="Turning left and right", interactive=False, buttons=["fullscreen"], elem_id="relief", height=360
             )
             files = gr.DownloadButton("Download", elem_id="relief-files")
             surface = gr.HTML()
@@ -60,7 +60,7 @@ def tab(page) -> None:
             elevation = gr.Slider(
                 5, 90, 40, step=5, label="Height of the light, degrees (90 at the camera)", buttons=[]
             )
-            strength = gr.Slider(0, 1, 0.8, step=0.05, label="How much of it", buttons=[])
+            strength = gr.Slider(0, 1, 0.8, step=0.05, label="Strength of the light", buttons=[])
             save = gr.Button("Save the relit photo", size="sm", elem_id="save-relit")
             download = gr.DownloadButton("Download", elem_id="download-relit", elem_classes="unseen")
 
@@ -121,7 +121,8 @@ def made(model: Decomposer, visit: Visit, channels, depth) -> tuple[Relief, str 
     """The relief of the face, and a sentence where no eyes were found.
 
     Raises:
-        ValueError: no channel is chosen, or there is no such channel.
+        ValueError: no channel is chosen.
+        ValueError: there is no such channel.
         ValueError: depth out of range.
     """
     if not isinstance(channels, list) or not channels:
@@ -133,17 +134,18 @@ def made(model: Decomposer, visit: Visit, channels, depth) -> tuple[Relief, str 
 
 
 def keep(r: Relief) -> Made:
-    """Write what relighting needs."""
+    """Write the arrays for relighting."""
     path = place("relief.npz")
     np.savez(path, height=r.height, mask=r.mask)
     return Made(path, r.light)
 
 
 def lit(visit: Visit, kept: Made, azimuth, elevation, strength) -> Picture:
-    """The square with its light from elsewhere.
+    """The square lit from another direction.
 
     Raises:
-        ValueError: the relief has gone, or an angle is out of range.
+        ValueError: the relief was deleted.
+        ValueError: an angle is out of range.
     """
     azimuth, elevation = number(azimuth, "direction", -360, 360), number(elevation, "height of the light", 0, 90)
     strength = number(strength, "how much", 0, 2)
@@ -175,5 +177,5 @@ def seen(visit: Visit, r: Relief) -> str:
     return figures(
         figure(grey(shaded(n, towards(-75, 40))), "Surface", "lit from the left"),
         figure(grey(shaded(n, towards(75, 40))), "Surface", "lit from the right"),
-        figure(normals, "Normal map", "where each place faces"),
+        figure(normals, "Normal map", "direction of the surface"),
     )

@@ -20,15 +20,15 @@ from .values import number, size_of
 from .visit import Visit
 
 STRONGEST = 2.0
-ASK = """<p class="says">Give a second photo. Its face is laid onto yours by the eyes; then choose what yours takes from
-it. The smooth base R carries the colours of coat and skin, the channels carry the rest.</p>"""
-AGAIN = "the second photo is no longer here; please give it again"
+ASK = """<p class="says">Add a second photo. Its face is aligned to yours by the eyes. Then choose the layers
+that your photo takes from it: the smooth base R has the colours of coat and skin, the channels have the details.</p>"""
+AGAIN = "the second photo is no longer here; please add it again"
 BASE_LABEL = "R, the smooth base: colours of coat and skin"
 
 
 @dataclass(frozen=True)
 class Giver:
-    """What is kept of the second photo, for one decomposition of the first."""
+    """The state of the second photo, for one decomposition of the first."""
 
     layers: Path  # its layers on A's eyes and the mask, as .npz in the visitor's folder
     notes: tuple[str, ...]
@@ -46,7 +46,7 @@ def tab(page) -> None:
             download = gr.DownloadButton("Download", elem_id="download-swap", elem_classes="unseen")
         with gr.Column(scale=5, min_width=220):
             giver = gr.Image(
-                label="The photo that gives",
+                label="Second photo",
                 sources=["upload", "clipboard"],
                 height=170,
                 format="png",
@@ -55,8 +55,8 @@ def tab(page) -> None:
                 placeholder="Drop a second photo of a face here\n- or -\nClick to choose one",
             )
             layers = gr.CheckboxGroup([], label="What your photo takes from it", elem_id="swap-layers")
-            amount = gr.Slider(0, STRONGEST, 1, step=0.05, label="Strength of the second photo's", buttons=[])
-            keep = gr.Slider(0, STRONGEST, 0, step=0.05, label="Strength of your photo's own", buttons=[])
+            amount = gr.Slider(0, STRONGEST, 1, step=0.05, label="Strength of the second photo's layers", buttons=[])
+            keep = gr.Slider(0, STRONGEST, 0, step=0.05, label="Strength of your photo's own layers", buttons=[])
 
     settings = [layers, amount, keep]
 
@@ -118,7 +118,7 @@ def choices_of(visit: Visit) -> list[tuple[str, int | str]]:
 
 
 def offered(model: Decomposer) -> list[int | str]:
-    """What is chosen at first: the channels of light, or of hue; else the smooth base."""
+    """The initial choice: the channels of light, or of hue; else the smooth base."""
     for kind in ("light", "hue"):
         if channels := channels_of(model.facts.roles, model.config.size, kind):
             return list(channels)
@@ -126,7 +126,7 @@ def offered(model: Decomposer) -> list[int | str]:
 
 
 def aligned(model: Decomposer, visit: Visit, giver: Upload) -> Pair:
-    """The second photo on the eyes of the first; PhotoError says in one sentence what is wrong with it."""
+    """The second photo aligned to the eyes of the first; PhotoError says in one sentence what is wrong with it."""
     return align(model, visit.whole(), photos.load(giver.data, name=giver.name))
 
 
@@ -142,11 +142,12 @@ def mixed(visit: Visit, kept: Giver, layers, amount, keep) -> Picture:
     """The edited square.
 
     Raises:
-        ValueError: the second photo's layers have gone, or were made for another square.
+        ValueError: the second photo's layers were deleted.
+        ValueError: they were made for another square.
         ValueError: unknown layer or strength.
     """
     if not isinstance(layers, list):
-        raise ValueError("what your photo takes is no list of layers")
+        raise ValueError("the chosen layers are not a list")
     amount, keep = number(amount, "strength", 0, STRONGEST), number(keep, "strength", 0, STRONGEST)
     if not layers:
         return visit.own.picture
@@ -160,6 +161,6 @@ def mixed(visit: Visit, kept: Giver, layers, amount, keep) -> Picture:
 
 
 def told(pair: Pair) -> str:
-    """The second photo as it lies on the first, and what could not be found."""
+    """The second photo aligned to the first, and a note if no eyes were found."""
     notes = "".join(f'<p class="says">{html.escape(note)}.</p>' for note in pair.notes)
     return notes + figures(figure(to_bytes(pair.b.picture), "The second photo", "its eyes where yours are"))

@@ -1,4 +1,4 @@
-"""Tab: one channel at a row of strengths."""
+"""Tab: one channel at several strengths."""
 
 import gradio as gr
 import numpy as np
@@ -59,11 +59,12 @@ def tab(page) -> None:
 
 
 def swept(visit: Visit, layer: int | str, first: float, last: float, steps: int, base: str):
-    """One layer at a row of strengths: pictures (V, V, 3) uint8, the strengths, the paths of strip.png and
+    """One layer at several strengths: pictures (V, V, 3) uint8, the strengths, the paths of strip.png and
     animation.webp.
 
     Raises:
-        ValueError: unknown layer or base, or a strength that is not finite.
+        ValueError: unknown layer or base.
+        ValueError: a strength that is not finite.
     """
     values = [round(value, 3) for value in np.linspace(first, last, steps).tolist()]
     shown = [visit.show(visit.recompose({layer: value}, base), base) for value in values]

@@ -30,16 +30,16 @@ change the channel's strength.""",
     ZIP: """A contact sheet, every layer raw, raised and added, the .npz, the .tif and decomposition.json, as
 <code>decomp decompose</code> writes them.""",
     TIFF16: """Sixteen-bit pages that name their layer: the photo, R, the channels, E. Of a channel and of E mid-grey is
-zero; a layer that goes beyond black and white is cut there.""",
+zero; values beyond black and white are clipped.""",
     TIFF: """Thirty-two-bit pages that name their layer: the photo, R, the channels, E. Their sum is the photo. ImageJ,
 Python's tifffile and scikit-image read it; most photo programs do not.""",
-    NPZ: """Read it with <code>numpy.load</code>, or put it together again with
+    NPZ: """Read it with <code>numpy.load</code>, or recompose it with
 <code>decomp recompose layers.npz</code>.""",
 }
 
 
 def tab(page) -> None:
-    gr.HTML('<p class="says">The photo with the strengths as they are now, in its own format, with its EXIF.</p>')
+    gr.HTML('<p class="says">The photo with the current strengths, in its own format, with its EXIF.</p>')
     save = gr.Button("Save the edited photo", variant="primary", elem_id="save-here")
     edited = gr.DownloadButton("Download", elem_id="download-here", elem_classes="unseen")
     page.mixer.save_button(save, None, edited)

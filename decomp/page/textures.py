@@ -17,7 +17,7 @@ def tab(page) -> None:
         '<p class="says">Sort the channels into two groups. Each group\'s sum is a texture; '
         "what belongs to neither stays in the photo.</p>"
     )
-    preset = gr.Radio([], label="Presets", info="Split by what was measured of this model's channels.")
+    preset = gr.Radio([], label="Presets", info="Groups by the measured properties of this model's channels.")
     with gr.Row():
         a = gr.CheckboxGroup([], label="First texture", elem_id="texture-a")
         b = gr.CheckboxGroup([], label="Second texture", elem_id="texture-b")
@@ -53,7 +53,8 @@ def separated(visit: Visit, a: list[int | str], b: list[int | str]) -> dict[str,
     each.
 
     Raises:
-        ValueError: a group is empty, names no channel of the model, or shares one with the other.
+        ValueError: a group is empty.
+        ValueError: unknown channel, or one in both groups.
     """
     s = visit.own.separate(a, b)
     together = s.a + s.b

@@ -1,4 +1,4 @@
-"""What a visitor typed or sent, as a number, a choice or text; or one sentence that says what would be accepted."""
+"""Checks what a visitor entered: a number, a choice or text; else one sentence says what would be accepted."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ def number(value, name: str, lowest: float, highest: float) -> float:
     """A number in a range.
 
     Raises:
-        ValueError: it is none, or outside.
+        ValueError: it is not a number, or out of range.
     """
     try:
         result = float(value)
@@ -39,7 +39,7 @@ def choice(value, name: str, accepted: Iterable):
 def text(value, name: str) -> str:
     """Text, or a number as text; nothing is the empty text. ValueError for anything else."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
-        raise ValueError(f"{name} is no text")
+        raise ValueError(f"{name} is not text")
     return "" if value is None else str(value)
 
 

@@ -68,7 +68,7 @@ def test_a_sweep(server, photo, values, sentence):
         (["animals", "auto", 0, "1,2"], "is not LEFT,TOP,SIDE"),
         (["animals", "auto", 0, "1,2," + "9" * 400], "is not LEFT,TOP,SIDE"),
         (["animals", "auto", 0, "0,0,9999"], "inside the photo"),
-        ([True, "auto", 0, ""], "model is no text"),
+        ([True, "auto", 0, ""], "model is not text"),
     ],
 )
 def test_what_all_actions_take(server, photo, common, sentence):
