@@ -58,7 +58,7 @@ def test_taken_layers_are_those_of_the_pair(model, visit, giver):
         ([9], 1, "there is no channel 9"),
         ([1], 9, "strength is 9"),
         ([1], None, "strength is empty"),
-        ("1", 1, "no list"),
+        ("1", 1, "not a list"),
         ([1, "light"], 1, "each once"),
     ],
 )
