@@ -108,7 +108,7 @@ def test_relief_without_light_says_so(nameless, folder, tmp_path):
         (["--light", "90,100"], "not AZIMUTH,ELEVATION"),
         (["--depth", "0"], "above 0"),
         (["--depth", "nan"], "above 0"),
-        (["-c", "residual"], "read from channels"),
+        (["-c", "residual"], "computed from channels"),
     ],
 )
 def test_relief_usage(model, folder, tmp_path, arguments, message):

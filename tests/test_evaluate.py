@@ -398,7 +398,7 @@ def test_the_command_writes_figures_and_a_page(saved, data, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"figures.json", "report.html"}
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     page = (tmp_path / "out" / "report.html").read_text()
-    names = ("LPIPS-VGG", "classified as the class asked for", "TV(R) / TV(x)", "best channel at the eyes", "stability")
+    names = ("LPIPS-VGG", "class-transfer accuracy", "TV(R) / TV(x)", "best channel at the eyes", "stability")
     for shown in names:
         assert shown in page
     assert f"{figures['psnr']:.1f} dB" in page and f"{figures['tv_ratio']:.2f}" in page

@@ -71,7 +71,7 @@ def test_what_a_visitor_may_send_wrong(model, visit, giver, layers, amount, mess
 def test_a_giver_that_has_gone_is_asked_for_again(model, visit, giver):
     kept = swap.keep_pair(swap.aligned(model, visit, giver))
     kept.layers.unlink()
-    with pytest.raises(ValueError, match="give it again"):
+    with pytest.raises(ValueError, match="add it again"):
         swap.mixed(visit, kept, [1], 1, 0)
 
 

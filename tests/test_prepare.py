@@ -280,7 +280,7 @@ def test_celeba_with_photos_missing(tmp_path, celeba):
     (celeba / "CelebA-HQ-img/1.jpg").unlink()
     result = call(celeba, "-o", tmp_path / "out", "--attribute", "Male", "--size", 16)
     assert result.exit_code == 1 and "4 done, 2 missing" in result.stdout
-    assert "0.jpg: no such photo, and so for 2 in all" in result.stderr
+    assert "0.jpg: no such photo; in all, 2 photos of the table" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_model
 from torch import Tensor
 
-from .. import measures
+from .. import configuration, measures
 from ..branched import Branched
 from ..cifar import classifier
 from ..cifar.classifier import Schedule, accuracy, normalised, outputs
