@@ -1,6 +1,7 @@
 """Real classes at toy sizes, real photos that ship with scikit-image, and tensor shapes checked at every call."""
 
 import os
+from copy import deepcopy
 
 from jaxtyping import install_import_hook
 
@@ -55,22 +56,20 @@ def config() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
-def untrained(config):
-    """Makes an untrained model; its outputs are made visible, since training starts at f = R."""
-
-    def make() -> Decomposer:
-        torch.manual_seed(0)
-        model = Decomposer(config)
-        for branch in model.generator.branches:
-            torch.nn.init.normal_(branch.style.weight, std=3)
-        return model
-
-    return make
+def untrained(config) -> Decomposer:
+    """An untrained model; its outputs are made visible, since training starts at f = R. Only read by the tests."""
+    torch.manual_seed(0)
+    model = Decomposer(config)
+    for branch in model.generator.branches:
+        torch.nn.init.normal_(branch.style.weight, std=3)
+    return model
 
 
 @pytest.fixture
 def toy(untrained) -> Decomposer:
-    return untrained()
+    """A copy of it, which a test may change."""
+    torch.manual_seed(0)
+    return deepcopy(untrained)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def test_bundled_configurations_are_valid(path):
     TrainConfig.from_dict(options["training"])
 
 
+@pytest.mark.slow  # trainings, here and below
 def test_train_takes_the_classes_from_the_folders_and_goes_on(toy_config, data, tmp_path):
     done = call("train", toy_config, "--data", data, "--out", tmp_path / "runs")
     assert done.exit_code == 0, done.output
@@ -60,6 +61,7 @@ def test_train_takes_the_classes_from_the_folders_and_goes_on(toy_config, data, 
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["00000-toy"]
 
 
+@pytest.mark.slow
 def test_every_new_run_has_its_own_number(toy_config, data, tmp_path):
     for _ in range(2):
         assert call("train", toy_config, "--data", data, "--out", tmp_path / "runs", "--seed", 3).exit_code == 0
@@ -67,6 +69,7 @@ def test_every_new_run_has_its_own_number(toy_config, data, tmp_path):
     assert json.loads((tmp_path / "runs" / "00001-toy" / "options.json").read_text())["training"]["seed"] == 3
 
 
+@pytest.mark.slow
 def test_start_from_a_compact_checkpoint(toy_config, data, tmp_path):
     assert call("train", toy_config, "--data", data, "--out", tmp_path).exit_code == 0
     toy_config.write_text(TOY.replace("images = 8", "images = 12"))

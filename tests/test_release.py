@@ -52,7 +52,7 @@ def data(tmp_path_factory):
 def run(untrained, tmp_path_factory):
     """A training run's folder: the generator alone."""
     folder = tmp_path_factory.mktemp("run")
-    untrained().generator.save_pretrained(folder)
+    untrained.generator.save_pretrained(folder)
     return folder
 
 
