@@ -121,8 +121,8 @@ class Run:
 
         choice = choose(photo)
         if choice.model not in (None, self.name):
-            return f"looks like a {choice.stated} ({choice.confidence:.0%}); --model {choice.model} is made for that"
-        return f"no class is sure, so none is stated; --domain names it: {', '.join(self.model.config.domains)}"
+            return f"looks like a {choice.stated} ({choice.confidence:.0%}); better: --model {choice.model}"
+        return f"the class is uncertain, so none is stated; --domain sets it: {', '.join(self.model.config.domains)}"
 
     def known(self, *layers: str) -> None:
         """End with a usage error if the model has no such layer, or if two of them are the same one."""

@@ -1,9 +1,9 @@
-"""Channels that are asked for: each is told what it may carry, as a code over twelve kinds of content.
+"""Requested channels: a code over twelve kinds of content says what each channel may carry.
 
 Coded ResNeXt (A. Avranas and M. Kountouris, NeurIPS 2022; see ../codes.py) fixes which branches serve which class. Here
 the code fixes which channels carry which content: six bands of light and hue, at the eyes and the nose or elsewhere.
-No mask of a photo is drawn: the eyes and the nose are where they lie in aligned faces of animals on average, and since
-a branch sees no position, it has to find them by their looks.
+No photo has a mask: the zones of eyes and nose are averages over aligned animal faces. A branch has no input of
+position, so it has to recognise them by their appearance.
 """
 
 import torch
