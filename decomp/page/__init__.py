@@ -30,9 +30,8 @@ WAITING = 64  # visitors in the queue; more are told to come back later
 SWEEP = 60  # seconds between two looks for what has had its hour
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
-HEAD = """<div class="masthead"><h1>decomp</h1><p>A network of small branches takes a photo of a face apart into
-channels, which it
-learnt to tell apart by itself. Make each one stronger or weaker.</p></div>"""
+HEAD = """<div class="masthead"><h1>decomp</h1><p>A network of small branches decomposes a photo of a face into
+channels. It learnt by itself what each one shows. Make them stronger or weaker.</p></div>"""
 TABS = {
     "Strengths": strengths,
     "Channels": channels,

@@ -39,7 +39,7 @@ class Actions:
     def decompose(
         self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
     ) -> tuple[Path, dict]:
-        """Take a photo of a face apart into its channels.
+        """Decompose a photo of a face into its channels.
 
         Returns:
             a contact sheet of all layers (PNG)
@@ -62,11 +62,11 @@ class Actions:
         size: int = 0,
         box: str = "",
     ) -> Path:
-        """Put the photo together again with each channel at the strength you give.
+        """Recompose the photo with the given strengths of its layers.
 
         Args:
             strengths: LAYER=NUMBER, commas between: 3=2,residual=0.5. A layer: a channel, residual, unexplained.
-            base: photo (keeps what the network can't explain) or regenerated.
+            base: photo (keeps the unexplained rest) or regenerated.
             target: a class for all channels, or CHANNEL=CLASS, commas between: 4=dog,5=wild. Empty: its own.
             crop: give the decomposed square only, not the whole photo.
         Returns:
@@ -102,14 +102,14 @@ class Actions:
         size: int = 0,
         box: str = "",
     ) -> tuple[Path, Path]:
-        """Show one channel at a row of strengths.
+        """Show one channel at several strengths.
 
         Args:
             channel: number or name of a channel, or residual or unexplained.
             first: first strength; 1 is the photo.
             last: last strength.
             steps: number of strengths, 2 to 25.
-            base: photo (keeps what the network can't explain) or regenerated.
+            base: photo (keeps the unexplained rest) or regenerated.
         Returns:
             all strengths side by side (PNG)
             an animation (WebP)
@@ -141,7 +141,7 @@ class Actions:
     def eyes(
         self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
     ) -> tuple[Path, Path | None, dict]:
-        """Find a cat's two eyes from the channels alone; never a guess.
+        """Segment a cat's two eyes from the channels alone. Without a clear pair nothing is returned.
 
         Returns:
             the face with the two contours, or without if no pair was found (PNG)
@@ -165,10 +165,10 @@ class Actions:
         size: int = 0,
         box: str = "",
     ) -> tuple[Path, dict]:
-        """Give the photo another photo's light, hue or coat: its face is laid onto this one by the eyes.
+        """Replace layers (light, hue or coat) by those of another photo. The faces are aligned by the eyes.
 
         Args:
-            giver: the photo that gives, a file as above.
+            giver: the photo whose layers are taken, a file as above.
             layers: what is taken, commas between them: numbers or names of channels, residual (the colours of coat and
                 skin), or kinds of channels: light, hue, fine, contour, eyes, mouth.
             amount: strength of the giver's layers, 0 to 2.
@@ -196,11 +196,11 @@ class Actions:
         size: int = 0,
         box: str = "",
     ) -> tuple[Path, Path]:
-        """The face in relief, from the channels that carry light. A bas-relief that looks right, not a measurement.
+        """The relief of the face, from the channels that carry light: a plausible bas-relief, not a measurement.
 
         Args:
             channels: numbers or names of the channels that carry light, commas between them; empty: those known to.
-            depth: scales the height, which one photo can't tell.
+            depth: scale of the height, which one photo does not fix.
         Returns:
             the relief as a 3-D model with the photo as its texture (glTF)
             height map, normal map, model and pictures (ZIP)
@@ -210,7 +210,7 @@ class Actions:
         words = [word.strip() for word in text(channels, "channels").split(",") if word.strip()]
         carrying = layers_of(decomposer, words or ["light"])
         if any(isinstance(layer, str) for layer in carrying):
-            raise ValueError("a relief is read from channels; residual and unexplained are none")
+            raise ValueError("a relief is computed from channels; residual and unexplained are not channels")
         r, _ = tab_relief.made(decomposer, visit, carrying, depth)
         folder = tab_relief.written(visit, r)
         return folder / "relief.glb", folder / "relief.zip"
