@@ -126,7 +126,7 @@ def test_actions(model, giver, folder):
     assert glb.suffix == ".glb" and zipfile.is_zipfile(everything)
     with pytest.raises(ValueError, match="carries eyes"):
         actions.swap(photo, giver, "eyes")
-    with pytest.raises(ValueError, match="are none"):
+    with pytest.raises(ValueError, match="are not channels"):
         actions.relief(photo, "residual")
 
 
