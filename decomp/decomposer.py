@@ -293,5 +293,4 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
             phi=as_pictures(output.phi) if keep_phi else None,
             photo=photo,
             box=box,
-            eyes=self.facts.eyes,
         )

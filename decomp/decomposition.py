@@ -6,7 +6,7 @@ and add up: photo = residual + sum_k channels[k] + unexplained. Nothing here run
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
 from types import MappingProxyType
@@ -93,7 +93,6 @@ class Decomposition:
     phi: np.ndarray | None = None  # input of each branch, (M, H, W, 3), on request
     photo: Photo | None = None  # the whole photo ...
     box: Box | None = None  # ... and where in it `picture` lies
-    eyes: dict = field(default_factory=dict)  # `ChannelFacts.eyes`, for `segment_eyes`
 
     def __repr__(self) -> str:
         h, w, _ = self.picture.shape

@@ -78,7 +78,7 @@ def write_npz(d: Decomposition, path: Path) -> None:
     arrays = {"picture": d.picture, "residual": d.residual, "channels": d.channels, "unexplained": d.unexplained}
     if d.phi is not None:
         arrays["phi"] = d.phi
-    np.savez_compressed(path, **arrays, names=d.names, domain=d.domain, targets=d.targets, eyes=json.dumps(d.eyes))
+    np.savez_compressed(path, **arrays, names=d.names, domain=d.domain, targets=d.targets)
 
 
 def read_npz(path: Path) -> Decomposition:
@@ -101,7 +101,6 @@ def read_npz(path: Path) -> Decomposition:
         channels, names, targets = a["channels"], a["names"].tolist(), a["targets"].tolist()
         pictures = {"picture": a["picture"], "residual": a["residual"]} | {f"v_{k}": v for k, v in enumerate(channels)}
         pictures |= {f"phi_{k}": phi for k, phi in enumerate(a.get("phi", []))}
-        eyes = json.loads(str(a.get("eyes", "{}")))  # checked by whoever segments
     except PhotoError:
         raise
     except Exception as error:  # a damaged archive makes numpy and zipfile raise nearly anything
@@ -119,7 +118,6 @@ def read_npz(path: Path) -> Decomposition:
         domain=str(a.get("domain", "")),
         targets=tuple(map(str, targets)),
         phi=a.get("phi"),
-        eyes=eyes,
     )
 
 

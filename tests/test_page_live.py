@@ -331,7 +331,7 @@ class TestInTheBrowser:
         if "Two eyes" not in said:
             assert "No pair of eyes" in said or "not calibrated" in said
             return
-        assert page.locator("#eye-steps figure").count() == 3
+        assert page.locator("#eye-steps figure").count() == 2
         name, data = downloaded(page, lambda: page.locator("#masks").click())
         assert name == "cat.eyes.zip" and data[:2] == b"PK"
 

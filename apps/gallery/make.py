@@ -210,20 +210,23 @@ def textures() -> Image.Image:
 
 def eyes() -> Image.Image:
     from decomp.eyes.job import overlay
+    from decomp.eyes.parts import parts_of
     from decomp.eyes.segment import segment_eyes
 
+    model = decomp.load("animals")
+    parts = parts_of(model.facts.eyes, model.config.branches)
     rows = []
     for name in ("cat", "kitten"):
         d = decomposed(name)
-        s = segment_eyes(d)
+        s = segment_eyes(d, parts)
         row = [("photo", d.picture)]
-        for caption, plane in (("initial surface", s.surface), ("segmented image", s.flat)):
+        for caption, plane in (("initial surface", s.surface), ("segmented image", s.image)) if s.found else ():
             if plane is not None:
                 low, high = np.nanmin(plane), np.nanmax(plane)
                 grey = np.nan_to_num(2 * (plane - low) / (high - low) - 1, nan=1.0).astype(np.float32)
                 row.append((caption, np.repeat(grey[:, :, None], 3, 2)))
         if s.found:
-            row.append(("both eyes", square(np.asarray(overlay(d.photo, s)), d)))
+            row.append(("both eyes", square(np.asarray(overlay(d.photo, [s])), d)))
         else:
             row.append((f"not reported: {s.reason}", d.picture))
         rows.append(row)

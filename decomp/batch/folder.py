@@ -247,11 +247,18 @@ def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:
         atomic(path.with_name(path.name + ".csv")) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        columns = dict.fromkeys(["photo", "status", *(key for row in rows for key in row)])
+        lines = [line for row in rows for line in _lines(row)]
+        columns = dict.fromkeys(["photo", "status", *(key for line in lines for key in line)])
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(lines)
     return counts
+
+
+def _lines(row: dict) -> list[dict]:
+    """The lines of the CSV for one photo: where `work` told of several things as "rows", one for each."""
+    own = {key: value for key, value in row.items() if key != "rows"}
+    return [own | one for one in row.get("rows") or [{}]]
 
 
 def _one(task: Task) -> dict:

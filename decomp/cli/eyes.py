@@ -8,8 +8,6 @@ import typer
 from .app import app, usage
 from .folders import Input, Jobs, Model, Out, Shard, Skip, over, shard_of
 
-Data = Annotated[Path, typer.Option(help="folder with crops.json and photos.json: photos and their eyes", exists=True)]
-
 
 def calibrated(name: str):
     """The model; a usage error where there is none or where it can't find eyes."""
@@ -25,47 +23,60 @@ def calibrated(name: str):
     return model
 
 
+Data = Annotated[
+    Path,
+    typer.Option(help="folder with crops.json and photos.json, perhaps lids/lids.json: marked photos", exists=True),
+]
+
+
 @app.command()
 def eyes(
     source: Input,
     out: Out = Path("out"),
     model: Model = "animals",
+    most: Annotated[int, typer.Option(min=1, max=20, help="cats in one photo; each gets its own row and masks")] = 1,
+    certainty: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="report eyes only if they are right with this probability; default: calibrated"
+        ),
+    ] = None,
     jobs: Jobs = 1,
     shard: Shard = "1/1",
     skip_existing: Skip = False,
 ):
     """Segment the eyes of cats: masks, an overlay and figures for each photo, and one table for all of them."""
-    from ..eyes.job import Eyes
+    from ..eyes.job import FindEyes
 
     shard_of(shard)
     calibrated(model)
-    over(source, out, Eyes(model), ".eyes", skip_existing, jobs, shard)
+    over(source, out, FindEyes(model, most=most, certainty=certainty), ".eyes", skip_existing, jobs, shard)
 
 
 @app.command()
 def calibrate_eyes(
     weights: Annotated[Path, typer.Argument(help="model folder; its channels.json is rewritten", exists=True)],
     data: Data,
-    jobs: Jobs = 1,
+    without: Annotated[
+        list[Path], typer.Option(help="a folder of photos without cats; may be given several times", exists=True)
+    ] = [],  # noqa: B006
+    epochs: Annotated[int, typer.Option(min=1, help="of training the network that finds the places")] = 12,
 ):
-    """Measure which channels find a cat's eyes, on photos whose eyes are marked."""
+    """Measure how the channels show a cat's eyes, on photos whose eyes are marked (needs scikit-learn)."""
     import json
 
-    from .. import decomposer
     from ..eyes import calibrate
     from ..photos import PhotoError
 
     try:
-        decomposer.load(weights).domain_index("cat")
-        listed = calibrate.marked(data, "crops") + calibrate.marked(data, "photos")
-        parts, left_out = calibrate.calibrate(list(calibrate.frames(str(weights), listed, jobs)))
+        parts, reached = calibrate.calibrate(str(weights), data, without, epochs)
+    except ImportError as error:
+        usage(f"{error.name} is not installed; `pip install 'decomp[train]'`")
     except (PhotoError, ValueError) as error:
         usage(str(error))
     calibrate.write(weights, parts)
-    layers = ["R", *(f"v{k}" for k in range(1, len(parts.flat)))]
-    flat = " ".join("+-"[sign < 0] + layer for sign, layer in zip(parts.flat, layers) if sign)
-    typer.echo(f"segmented image: V of {flat}; least confidence {parts.least:.2f}")
-    typer.echo("places of the eyes, on squares that this calibration did not see: " + json.dumps(left_out, indent=2))
+    typer.echo(f"least confidence {parts.least:.2f}; each half of the photos judged by the other:")
+    typer.echo(json.dumps(reached, indent=2))
 
 
 @app.command()
@@ -74,22 +85,18 @@ def evaluate_eyes(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for table.json, table.md and the sheets")],
     model: Model = "animals",
     folds: Annotated[
-        int, typer.Option(min=0, max=10, help="each photo is judged by a calibration that did not see it; 0: as it is")
+        int, typer.Option(help="2: each photo is judged by what the other half gave; 0: new photos, judged by all")
     ] = 2,
-    masks: Annotated[
-        Path | None, typer.Option(help="folder with NAME.left.png and NAME.right.png, for IoU", exists=True)
-    ] = None,
     jobs: Jobs = 1,
 ):
-    """Measure the segmentation and its baselines against marked eyes."""
-    from .. import decomposer
+    """Measure places and masks and their baselines against marked eyes."""
     from ..eyes import evaluate as evaluate_eyes
     from ..photos import PhotoError
 
-    if folds == 1:
-        usage("--folds is 1; accepted: 0, or 2 to 10")
+    if folds not in (0, 2):
+        usage(f"--folds is {folds}; accepted: 0 or 2")
+    calibrated(model)
     try:
-        decomposer.load(model).domain_index("cat") if folds else calibrated(model)
-        typer.echo(evaluate_eyes.evaluate(model, data, out, folds, masks, jobs))
+        typer.echo(evaluate_eyes.evaluate(model, data, out, folds == 2, jobs))
     except (PhotoError, ValueError) as error:
         usage(str(error))

@@ -21,6 +21,7 @@ from ..classifier import FILE as CLASSES
 from ..data.dataset import square
 from ..decomposer import Decomposer, load
 from ..decomposition import to_bytes
+from ..eyes import calibrate
 from ..generator import HUB, TAGS, BranchedGenerator
 from ..templates import TEMPLATES
 from ..training.classifier import PER_CLASS, fit, recognition
@@ -63,7 +64,7 @@ def release(
         data: folder laid out as `{train,val}/{domain}/*`.
         out: model folder; its name is the model's. A card without the two marks is left alone.
         epochs: of the classifier behind `domain="auto"`; 0 keeps the one that is in `out`.
-        eyes, against: see `evaluate`.
+        eyes, against: see `evaluate`. With a list of whole photos in `eyes`, finding a cat's eyes is calibrated too.
         other: photos of none of the classes, which the classifier learns to tell apart; every fourth is only measured.
         licence, tags: front matter of a new card, besides the tags that every model has.
     Raises:
@@ -99,6 +100,10 @@ def release(
         figures = {"weights": out.name, "sha256": fingerprint(made)} | evaluate(
             final, data, None, against, eyes, other=measured_on(other)
         )
+        if eyes and (eyes / "photos.json").is_file() and "cat" in domains:
+            others = [data / "train" / domain for domain in domains if domain != "cat"]
+            parts, figures["found eyes"] = calibrate.calibrate(str(made), eyes, others)
+            calibrate.write(made, parts)
         (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         (made / "README.md").write_text(model_card(figures, written, licence, tags))
         (made / "model.safetensors").chmod(0o644)  # it is saved for its owner alone

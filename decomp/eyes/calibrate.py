@@ -1,354 +1,339 @@
-"""Which channels play which part in finding a cat's eyes: measured on photos whose eyes are marked, once per weights.
+"""How the layers of one set of weights show a cat's eyes: measured once per weights, on photos whose eyes are marked.
 
-The order of the channels is arbitrary in every training run. Measured are, with nothing but the two eye points of each
-photo: how the channels are laid out around a pair of eyes (a linear filter, ridge regression against other places, in
-squares around the face and in others), how far beside an eye a place lies (ridge regression), the
-weights of the initial surface (linear discriminant), the layers whose V is flat inside the eye and differs from around
-it (greedy, signs only), and from photos that the calibration did not see, how far its score can be trusted.
+The order and the meaning of the channels differ between training runs, so all that depends on them is fitted here:
+`PairNet` on the two eye points of each photo and on photos without a cat; `OutlineNet` on the mean eye laid at those
+points and then on marked eyelids, where there are some; and, from answers to photos that the answering network did not
+train on, how far a logit can be trusted. Half of the photos train one pair of networks, half the other.
 """
 
-import base64
-import functools
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import photos
-from ..batch.pool import each
 from ..channels import ChannelFacts
-from ..decomposer import cached
-from ..photos import PhotoError
-from . import places
-from . import segment as eyes
-from .parts import EyeParts
-from .places import GRID, IODS, LAYOUT, Pose, pose_of
+from ..decomposer import Decomposer, cached
+from . import finder, outlines, places
+from .marked import RIGHT, WRONG, Marked, errors, marked, outline, with_lids
+from .parts import HALVES, EyeParts, packed
+from .places import PairNet, Pose, maps_of
+from .segment import NoEyes
+from .views import CANVAS, View, views
 
-RIGHT, WRONG = 0.15, 0.3  # IOD: both centres are right within this; an answer is wrong from that on
-MOST_WRONG = 0.02  # of all squares, by the layout alone: the least confidence is set for this
-RIDGE = 1.0  # in units of the maps, whose energy is about 1
-LAMBDA = 0.02
-BESIDE, RIDGE_SHIFT = (0.06, 0.06, 0.06, 0.06), 1.0  # how far beside the eyes `fit_shift` learns from; see `beside`
-PLACES = 15  # other places of each photo that the layout must tell from the eyes, and again as many hard ones
-
-
-@dataclass(frozen=True)
-class Marked:
-    """A photo whose eyes are marked."""
-
-    path: Path
-    eyes: np.ndarray  # (2, 2) x and y in pixels, image-left first
-
-    @property
-    def stem(self) -> str:
-        return self.path.stem
+MOST_WRONG = 0.015  # of all photos of cats: the least confidence is set for this
+MOST_FALSE = 0.03  # likewise of photos without a cat
+EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 10, 10
+BATCH, RATE, DECAY = 64, 5e-3, 0.05
+JUDGED = 150  # photos of cats that the certainty is measured on, at most; and a third as many without
+WITHOUT_LIDS = outline(
+    np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.16]])
+)  # the mean eye where none is marked
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One square of a marked photo, gone through the network."""
+class Seen:
+    """Views that went through the network."""
 
-    stem: str
-    maps: np.ndarray  # (2 M, GRID, GRID) float16
-    band: np.ndarray | None  # (M + 1, band H, band W, 3) float16, upright around the true eyes, R first; if framed
-    pose: Pose  # of the true eyes, in pixels of the grid; perhaps outside of it
-
-    @property
-    def framed(self) -> bool:
-        """Whether the square was cut around the eyes; the others were cut anywhere."""
-        return self.band is not None
+    views: list[View]
+    maps: np.ndarray  # (n, 3 (M + 1), CANVAS / 2, CANVAS / 2) float16
 
 
-def marked(data: Path, kind: str) -> list[Marked]:
-    """The photos that `data/<kind>.json` lists: [{"file": ..., "eyes": [[x, y], [x, y]]}, ...].
+def scenes() -> list[Path]:
+    """Photos and textures without animals that scikit-image and scikit-learn bring along."""
+    import skimage
 
-    Raises:
-        PhotoError: the list is missing or is none.
-    """
-    path = data / f"{kind}.json"
+    folders = [Path(skimage.__file__).parent / "data"]
     try:
-        rows = json.loads(path.read_text())
-        found = [Marked(data / row["file"], np.array(row["eyes"], float).reshape(2, 2)) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        wanted = 'a list of {"file": name, "eyes": [[x, y], [x, y]]}'
-        raise PhotoError(f"{path}: no list of photos with marked eyes; accepted: {wanted}") from error
-    if not found:
-        raise PhotoError(f"{path}: lists no photos")
-    return found
+        import sklearn.datasets
 
-
-def framing(m: Marked, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """A square around the eyes of random size and place, so that nothing is learnt from how the photos were cut."""
-    pose = pose_of(m.eyes)
-    side = int(np.clip(pose.iod / rng.uniform(0.24, 0.46), 32, min(width, height)))
-    x = pose.x - side * rng.uniform(0.38, 0.62)
-    y = pose.y + 0.1 * side - side * rng.uniform(0.4, 0.65)
-    return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side)), side
-
-
-def elsewhere(m: Marked, width: int, height: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Two squares that are not framed on the eyes: a small one near the nose, and one of any size anywhere."""
-    pose, short = pose_of(m.eyes), min(width, height)
-    nose = pose.at(rng.normal(0, 0.5), rng.normal(0.5, 0.5))
-    anywhere = rng.uniform(0, width), rng.uniform(0, height)
-    squares = []
-    for (x, y), side in ((nose, rng.uniform(0.7, 1.6) * pose.iod), (anywhere, rng.uniform(0.2, 0.8) * short)):
-        side = int(np.clip(side, 24, short))
-        left, top = np.clip(x - side / 2, 0, width - side), np.clip(y - side / 2, 0, height - side)
-        squares.append((int(left), int(top), side))
-    return squares
-
-
-def frames(name: str, listed: list[Marked], processes: int = 1) -> Iterator[Frame]:
-    """Squares of each photo through the network of a model, in several processes."""
-    numbered = list(enumerate(listed))
-    for of_photo in tqdm(each(functools.partial(_frames, name), numbered, processes), "channels", len(listed)):
-        yield from of_photo
-
-
-def _frames(name: str, numbered: tuple[int, Marked]) -> list[Frame]:
-    number, m = numbered
-    photo = photos.load(m.path)
-    height, width = photo.pixels.shape[:2]
-    rng = np.random.default_rng(number)
-    made = []
-    for box in (framing(m, width, height, rng), *elsewhere(m, width, height, rng)):
-        d = cached(name).decompose(photo, "cat", box=box)
-        made.append(frame(m.stem, d, (m.eyes - box[:2]) / box[2], framed=not made))
-    return made
-
-
-def frame(stem: str, d, points: np.ndarray, framed: bool = True) -> Frame:
-    """A decomposition with its eyes, in units of the square's side."""
-    band = None
-    if framed:
-        layers = np.concatenate([d.residual[None], d.channels])
-        band = eyes.upright(layers, pose_of(points * len(d.picture))).astype(np.float16)
-    return Frame(stem, places.search_maps(d.channels).astype(np.float16), band, pose_of(points * GRID))
-
-
-def distance(found: np.ndarray, true: np.ndarray) -> float:
-    """Error of the worse eye, (2, 2) against (2, 2), in IOD."""
-    return float(np.hypot(*(found - true).T).max() / np.hypot(*(true[1] - true[0])))
-
-
-# ------------------------------------------------------------------------------------------------------------- layout
-
-
-def folded(m: np.ndarray, pose: Pose) -> np.ndarray:
-    """The maps around a pose, added to their mirror image: what a symmetric layout sees. (F * LAYOUT * LAYOUT / 2)"""
-    a = places.layout_at(m, pose)
-    return (a + a[:, :, ::-1])[:, :, : LAYOUT // 2].ravel()
-
-
-def ridge(eye: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights and bias that send eyes to 1 and other places to -1, both kinds counting the same."""
-    x = np.concatenate([eye, other]).astype(np.float32)
-    w = np.concatenate([np.full(len(eye), 0.5 / len(eye)), np.full(len(other), 0.5 / len(other))]).astype(np.float32)
-    y = np.concatenate([np.ones(len(eye)), -np.ones(len(other))]).astype(np.float32)
-    mean, level = w @ x, float(w @ y)
-    root = np.sqrt(w)[:, None]
-    x, y = (x - mean) * root, (y - level) * root[:, 0]
-    gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += RIDGE * 2  # a folded map is the sum of two
-    weights = np.linalg.solve(gram, x.T @ y)
-    return weights, level - float(weights @ mean)
-
-
-def fit_layout(train: list[Frame], seed: int = 0) -> tuple[np.ndarray, float]:
-    """Half layout (F, LAYOUT, LAYOUT / 2) and bias: eyes against random places, then against its own mistakes."""
-    rng = np.random.default_rng(seed)
-    eye, other = [], []
-    wrong = lambda f, pose: distance(pose.points(), f.pose.points()) > WRONG
-    for f in train:
-        m = f.maps.astype(np.float32)
-        if f.framed:
-            eye += [folded(m, pose) for pose in beside(f.pose, 4, (0.03, 0.03, 0.06, 0.08), rng)]
-        for _ in range(PLACES):
-            x, y = rng.uniform(0.2 * GRID, 0.8 * GRID, 2)
-            pose = Pose(x, y, rng.choice(IODS) * GRID, rng.choice(places.TILTS))
-            if wrong(f, pose):
-                other.append(folded(m, pose))
-    half = None
-    for _ in range(3):
-        if half is not None:
-            spectra = places.kernels(np.concatenate([half, half[:, :, ::-1]], axis=2))
-            for f in train:
-                m = f.maps.astype(np.float32)
-                other += [folded(m, pose) for pose in places.candidates(m, spectra, PLACES // 2) if wrong(f, pose)]
-        weights, bias = ridge(np.array(eye), np.array(other))
-        half = weights.reshape(-1, LAYOUT, LAYOUT // 2)
-    return half, bias
-
-
-def beside(pose: Pose, count: int, spread: tuple, rng: np.random.Generator) -> list[Pose]:
-    """Poses near one; `spread`: standard deviation across and down in IOD, of the distance's logarithm, of the tilt."""
-    return [
-        Pose(pose.x + dx * pose.iod, pose.y + dy * pose.iod, pose.iod * np.exp(grow), pose.tilt + turn)
-        for dx, dy, grow, turn in rng.normal(0, spread, (count, 4))
+        folders.append(Path(sklearn.datasets.__file__).parent / "images")
+    except ImportError:
+        pass
+    cats = {"chelsea.png"}
+    found = [
+        p for folder in folders for p in sorted(folder.glob("*")) if p.suffix in photos.SUFFIXES and p.name not in cats
     ]
+    return [p for p in found if _large(p)]
 
 
-def fit_shift(train: list[Frame], seed: int = 0) -> np.ndarray:
-    """How far beside a place its eye lies, from the maps around the place, (2, F * SHIFT * SHIFT): ridge regression."""
-    rng = np.random.default_rng(seed)
-    around, shift = [], []
-    for f in train:
-        m = f.maps.astype(np.float32)
-        for pose in beside(f.pose, 6, BESIDE, rng) if f.framed else ():
-            around.append(places.surroundings(m, pose))
-            c, s = np.cos(pose.tilt), np.sin(pose.tilt)
-            left, right = (f.pose.points() - pose.points()) @ np.array([[c, -s], [s, c]]) / pose.iod
-            shift.append([left, right * [-1, 1]])
-    x, y = np.concatenate(around).astype(np.float32), np.concatenate(shift).astype(np.float32)
-    gram = x.T @ x / len(x)
-    gram[np.diag_indices_from(gram)] += RIDGE_SHIFT
-    return np.linalg.solve(gram, x.T @ y / len(x)).T
+def _large(path: Path) -> bool:
+    try:
+        return min(photos.load(path).pixels.shape[:2]) >= CANVAS
+    except photos.PhotoError:
+        return False
 
 
-# --------------------------------------------------------------------------------------------------- surface and image
-
-EYE, AROUND = eyes.NEAREST < 0.10, (eyes.NEAREST > 0.22) & (eyes.NEAREST < 0.45)
-
-
-def framed(train: list[Frame]) -> list[Frame]:
-    return [f for f in train if f.framed]
-
-
-def fit_surface(train: list[Frame]) -> np.ndarray:
-    """Weights of the maps (2 M) by a linear discriminant between the middle of the eyes and the rest of the band."""
-    inside, outside = [], []
-    for f in framed(train):
-        m = eyes.surface_maps(f.band[1:].astype(np.float32))
-        inside.append(m[:, EYE].T[::3])
-        outside.append(m[:, eyes.NEAREST > 0.22].T[::21])
-    inside, outside = np.concatenate(inside), np.concatenate(outside)
-    spread = (np.cov(inside.T) + np.cov(outside.T)) / 2
-    spread[np.diag_indices_from(spread)] += LAMBDA
-    return np.linalg.solve(spread, inside.mean(axis=0) - outside.mean(axis=0))
+def seen(model: Decomposer, cats: list[Marked], others: list[Path], seed: int = 0, batch: int = 8) -> Seen:
+    """Views of all photos through the network."""
+    listed = list(tqdm(views(cats, others, seed), "views"))
+    m, side = model.config.branches, CANVAS // 2
+    maps = np.empty((len(listed), 3 * (m + 1), side, side), np.float16)
+    target = model.domain_index("cat")
+    for i in tqdm(range(0, len(listed), batch), "channels"):
+        pictures = np.stack([view.picture for view in listed[i : i + batch]]).astype(np.float32) / 127.5 - 1
+        x = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        output = model.runtime(x, torch.full((len(x), m), target))
+        maps[i : i + batch] = maps_of(
+            torch.cat([output.residual[:, None], output.channels], dim=1).float().cpu()
+        ).numpy()
+    return Seen(listed, maps)
 
 
-def flatness(v: np.ndarray) -> float:
-    """Difference between an eye's inside and its surroundings over the spread within both, mean of the two eyes."""
-    shares = []
-    for d in eyes.TO_EYE:
-        a, b = v[d < 0.11], v[(d > 0.22) & (d < 0.40)]
-        shares.append(abs(a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2 + 1e-6))
-    return float(np.mean(shares))
+# -------------------------------------------------------------------------------------------------------------- places
 
 
-def fit_flat(train: list[Frame], first: int = 0) -> tuple[np.ndarray, float]:
-    """Signs (-1, 0, 1) of R, v_1 .. v_M, and the flatness: each layer is taken in while the median rises by 1 %.
+def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Upright maps (n, planes, AROUND, AROUND) float16 near eyes and elsewhere, their targets and offsets."""
+    rng = np.random.default_rng((seed, half))
+    maps, true, poses = [], [], []
+    for view, planes in zip(of.views, of.maps):
+        if view.half != half:
+            continue
+        planes, side = torch.from_numpy(planes.astype(np.float32)), CANVAS / 2
+        eyes = view.pose and view.pose.scaled(0.5)
+        clear = eyes is not None and 0 < eyes.x < side and 0 < eyes.y < side
+        starts = [_beside(eyes, rng), _misjudged(eyes, rng)] if clear else [_random(side, rng)]
+        for pose in starts:
+            maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
+            true.append(eyes or Pose(np.nan, np.nan, np.nan, np.nan))
+            poses.append(pose)
+    return np.stack(maps), *targets(np.array(true), np.array(poses))
+
+
+def _beside(eyes: Pose, rng) -> Pose:
+    x, y = eyes.at(*rng.normal(0, 0.4, 2))
+    return Pose(x, y, eyes.iod * np.exp(rng.normal(0, 0.15)), eyes.tilt + rng.normal(0, 0.2))
+
+
+def _misjudged(eyes: Pose, rng) -> Pose:
+    """Seen at a size at which the same pair must not be told for one."""
+    x, y = eyes.at(*rng.normal(0, 0.8, 2))
+    return Pose(x, y, eyes.iod * np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 1)), rng.normal(0, 0.5))
+
+
+def _random(side: float, rng) -> Pose:
+    x, y = rng.uniform(0.25, 0.75, 2) * side
+    distance = np.exp(rng.uniform(np.log(0.7 * places.IODS[0]), np.log(places.IODS[-1])))
+    return Pose(x, y, distance, rng.choice(places.TILTS) + rng.normal(0, 0.1))
+
+
+def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
+    """What PairNet should answer, (n, g, g) from 0 to 1 and (n, 4, g, g), for upright maps around `poses` (n, 4)."""
+    side = places.AROUND // places.STEP
+    a = ((np.arange(side) + 0.5) * places.STEP - places.AROUND / 2) / places.PER_IOD
+    u, v = np.meshgrid(a, a)
+    dx, dy = ((true - poses)[:, :2] / poses[:, 2:3]).T
+    c, s = np.cos(poses[:, 3]), np.sin(poses[:, 3])
+    across, down = c * dx + s * dy, c * dy - s * dx
+    grow, turn = np.log(true[:, 2] / poses[:, 2]), true[:, 3] - poses[:, 3]
+    offsets = [across[:, None, None] - u, down[:, None, None] - v]
+    offsets += [np.broadcast_to(a[:, None, None], offsets[0].shape) for a in (grow, turn)]
+    of_size = np.exp(grow)[:, None, None]
+    far = (
+        (offsets[0] ** 2 + offsets[1] ** 2) / (0.15 * of_size) ** 2 + (offsets[2] / 0.22) ** 2 + (offsets[3] / 0.3) ** 2
+    )
+    wanted = np.nan_to_num(np.exp(-far / 2), nan=0.0)
+    return torch.from_numpy(np.float32(wanted)), torch.from_numpy(np.float32(np.nan_to_num(np.stack(offsets, axis=1))))
+
+
+def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = EPOCHS) -> PairNet:
+    """Quality focal loss (Li et al., 2020) on the logits, L1 on the offsets where there is a pair."""
+
+    def loss(net: PairNet, at: np.ndarray) -> Tensor:
+        logits, off = net(torch.from_numpy(maps[at].astype(np.float32)))
+        w, o = wanted[at], offsets[at]
+        entropy = F.binary_cross_entropy_with_logits(logits, w, reduction="none")
+        focal = (entropy * (w - logits.sigmoid()).abs() ** 1.5).sum() / w.sum().clamp(min=8)
+        weight = w * (w > 0.2)
+        units = torch.tensor([1, 1, 0.5, 0.5])[:, None, None]
+        return focal + 2 * (weight * ((off - o).abs() * units).sum(dim=1)).sum() / weight.sum().clamp(min=1)
+
+    return trained(PairNet(maps.shape[1]), len(maps), loss, epochs, RATE)
+
+
+def trained(net: nn.Module, count: int, loss, epochs: int, rate: float) -> nn.Module:
+    """AdamW with one cycle of the learning rate; `loss(net, indices)`."""
+    batch = min(BATCH, count)
+    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=DECAY)
+    steps = epochs * (count // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
+    rng = np.random.default_rng(0)
+    net.train()
+    for _ in tqdm(range(epochs), type(net).__name__):
+        order = rng.permutation(count)
+        for i in range(0, count - batch + 1, batch):
+            optimizer.zero_grad()
+            loss(net, np.sort(order[i : i + batch])).backward()
+            optimizer.step()
+            schedule.step()
+    return net.eval()
+
+
+# ------------------------------------------------------------------------------------------------------------ outlines
+
+
+def mean_lens(cats: list[Marked]) -> np.ndarray:
+    """Outline of the mean marked eye, (2 ARC - 2, 2) in IOD from its centre, outer corner left."""
+    lenses = []
+    for m in cats:
+        pose = places.pose_of(m.eyes)
+        for (point, seen_in, side), lid in zip(outlines.eye_poses(pose), m.lids or ()):
+            lenses.append(outlines.in_patch(lid, point, seen_in, side))
+    return np.mean(lenses, axis=0) if lenses else WITHOUT_LIDS
+
+
+def outline_lessons(of: Seen, half: int, lens: np.ndarray, lids: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Patches (n, planes, SIDE, SIDE) around the eyes, a little beside them, and masks (n, SIDE, SIDE) from 0 to 1.
 
     Args:
-        first: layers before this one are left out; 1 leaves out R.
+        lids: take the marked eyelids, of views that have some; else the mean eye, laid at the marked points.
     """
-    train = framed(train)
-    layers = np.stack([f.band for f in train[:: max(1, len(train) // 120)]]).astype(np.float32)
-    layers /= np.sqrt(np.square(layers).mean(axis=(2, 3, 4), keepdims=True)) + 1e-6
-    signs, best, total = np.zeros(layers.shape[1]), 0.0, np.zeros_like(layers[:, 0])
-    while True:
-        tried = [
-            (float(np.median([flatness(v) for v in eyes.value(total + sign * layers[:, k])])), k, sign)
-            for k in np.flatnonzero(signs == 0)
-            if k >= first
-            for sign in (1, -1)
-        ]
-        if not tried or max(tried)[0] < 1.01 * best:
-            return signs, best
-        best, k, sign = max(tried)
-        signs[k] = sign
-        total += sign * layers[:, k]
+    rng = np.random.default_rng((seed, half))
+    patches, masks = [torch.zeros(0, of.maps.shape[1], outlines.SIDE, outlines.SIDE)], []
+    for view, planes in zip(of.views, of.maps):
+        if view.half != half or view.eyes is None or lids != bool(view.lids) or not _framed(view):
+            continue
+        planes, pose = torch.from_numpy(planes.astype(np.float32)), view.pose.scaled(0.5)
+        for k, (point, _, side) in enumerate(outlines.eye_poses(pose)):
+            for _ in range(3 if lids else 1):
+                across, down, grow, turn = rng.normal(0, (0.05, 0.05, 0.07, 0.11))
+                at = point + pose.iod * np.array([across, down])
+                aside = pose._replace(iod=pose.iod * np.exp(grow), tilt=pose.tilt + turn)
+                if lids:
+                    polygon = outlines.in_patch(view.lids[k] / 2, at, aside, side)
+                else:
+                    c, s = pose.iod * np.cos(pose.tilt), pose.iod * np.sin(pose.tilt)
+                    u, v = lens.T
+                    square = np.stack([point[0] + c * side * u - s * v, point[1] + s * side * u + c * v], axis=1)
+                    polygon = outlines.in_patch(square, at, aside, side)
+                patches.append(outlines.patch(planes, at, aside, side)[None])
+                masks.append(outlines.drawn(polygon))
+    wanted = torch.from_numpy(np.array(masks, np.float32).reshape(-1, 1, *[outlines.SIDE * outlines.FINE] * 2))
+    return torch.cat(patches), F.avg_pool2d(wanted, outlines.FINE)[:, 0]
+
+
+def _framed(view: View) -> bool:
+    """Whether the eyes are inside, and as large as a second look sees them."""
+    return bool(view.pose.iod > 30 and ((view.eyes > 6) & (view.eyes < CANVAS - 6)).all())
+
+
+def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor]) -> outlines.OutlineNet:
+    """Cross-entropy and Dice loss; first on the mean eye at marked points, then on marked eyelids."""
+    net = outlines.OutlineNet(mean_eyes[0].shape[1])
+    for (patches, masks), epochs, rate in ((mean_eyes, OUTLINE_EPOCHS, RATE), (lids, LIDS_EPOCHS, RATE / 2.5)):
+
+        def loss(net: nn.Module, at: np.ndarray, patches=patches, masks=masks) -> Tensor:
+            logits, m = net(patches[at]), masks[at]
+            p = logits.sigmoid()
+            dice = 1 - (2 * (p * m).sum(dim=(1, 2)) + 1) / ((p + m).sum(dim=(1, 2)) + 1)
+            return F.binary_cross_entropy_with_logits(logits, m) + dice.mean()
+
+        if len(patches):
+            trained(net, len(patches), loss, epochs, rate)
+    return net.eval()
 
 
 # -------------------------------------------------------------------------------------------------------- how certain
 
 
-def logistic(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """a, b of P(right) = 1 / (1 + exp(-(a score + b))), by Newton's method; slightly damped, as it may separate."""
-    x = np.stack([score, np.ones_like(score)], axis=1)
-    w = np.zeros(2)
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ w))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(2)
-        w -= np.linalg.solve(hessian, x.T @ (p - right) + 0.1 * w)
-    return float(w[0]), float(w[1])
+def answers(model: Decomposer, cats: list[Marked], others: list[Path], parts: EyeParts) -> dict[str, np.ndarray]:
+    """Logit and error of the worse eye for photos that the answering networks did not train on; error inf: no cat."""
+    logit, error = [], []
+    raw = replace(parts, certainty=(1.0, 0.0), least=0.0)  # confidence is then the logistic function of the logit
+    items = [(m.path, m.eyes, m.half) for m in cats] + [(path, None, number % 2) for number, path in others]
+    for path, eyes, half in tqdm(items, "certainty"):
+        pair = finder.find_pairs(model, path, 1, raw.half(half), certainty=0.0)[0]
+        p = np.clip(pair.confidence, 1e-9, 1 - 1e-9)
+        logit.append(np.log(p / (1 - p)))
+        off = isinstance(pair, NoEyes) or eyes is None
+        error.append(np.inf if off else errors(pair.centres, eyes).max())
+    return {"logit": np.array(logit), "error": np.array(error), "cat": np.arange(len(items)) < len(cats)}
 
 
-def least_confidence(confidence: np.ndarray, error: np.ndarray) -> float:
-    """The lowest confidence from which on no more than MOST_WRONG of all photos are reported wrong."""
+def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
+    """a, b of P(right) = 1 / (1 + exp(-(a logit + b))) on photos of cats, and the least confidence that is reported."""
+    from sklearn.linear_model import LogisticRegression
+
+    cat, right = told["cat"], told["error"] < RIGHT
+    if right[cat].all() or not right[cat].any():
+        a, b = 1.0, 0.0
+    else:
+        fit = LogisticRegression().fit(told["logit"][cat, None], right[cat])
+        a, b = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    confidence = 1 / (1 + np.exp(-(a * told["logit"] + b)))
+    wrong = told["error"] > WRONG
+    least = max(_least(confidence[cat], wrong[cat], MOST_WRONG), _least(confidence[~cat], wrong[~cat], MOST_FALSE))
+    return (a, b), least
+
+
+def _least(confidence: np.ndarray, wrong: np.ndarray, most: float) -> float:
+    """The lowest confidence from which on at most this share of all are wrong."""
+    if not len(confidence):
+        return 0.0
     order = np.argsort(-confidence)
-    wrong = np.cumsum(error[order] > WRONG) / len(order)
-    enough = np.flatnonzero(wrong <= MOST_WRONG)
+    enough = np.flatnonzero(np.cumsum(wrong[order]) <= most * len(order))
     return float(confidence[order][enough[-1]]) if len(enough) else 1.0
 
 
-def folds(stems: list[str], count: int) -> list[set[str]]:
-    """Blocks of neighbouring names, as neighbours may show the same cat."""
-    return [set(block.tolist()) for block in np.array_split(sorted(set(stems)), count)]
+def calibrate(name: str, data: Path, without: Iterable[Path] = (), epochs: int = EPOCHS) -> tuple[EyeParts, dict]:
+    """All parts of a model, and what its two halves reached on each other's photos.
 
-
-def calibrate(train: list[Frame], count: int = 4) -> tuple[EyeParts, dict]:
-    """All parts from `train`; what a score is worth comes from `count` blocks that were left out in turn.
-
-    Returns:
-        the parts, and what the layout alone reached on the blocks that were left out.
+    Args:
+        name: the model.
+        data: a folder with marked photos, see `marked.py`.
+        without: folders of photos without a cat, of which at most 600 in all are taken, evenly.
+    Raises:
+        PhotoError: a list or a photo cannot be read. ValueError: no such model, or it has no class "cat".
     """
-    score, error, own = [], [], []
-    for block in folds([f.stem for f in train], count):
-        half, bias = fit_layout([f for f in train if f.stem not in block])
-        template = np.concatenate([half, half[:, :, ::-1]], axis=2)
-        spectra = places.kernels(template)
-        for f in (f for f in train if f.stem in block):
-            s, pose = places.best_place(f.maps.astype(np.float32), template, spectra)
-            score.append(s + bias)
-            error.append(distance(pose.points(), f.pose.points()))
-            own.append(f.framed)
-    score, error, own = np.array(score), np.array(error), np.array(own)
-    a, b = logistic(score, error < RIGHT)
-    confidence = 1 / (1 + np.exp(-(a * score + b)))
-    least = least_confidence(confidence, error)
-    reported = confidence >= least
-    left_out = {
-        "squares around the eyes": int(own.sum()),
-        "right": float((reported & (error < RIGHT))[own].mean()),
-        "wrong": float((reported & (error > WRONG))[own].mean()),
-        "refused": float((~reported)[own].mean()),
-        "right_if_never_refused": float((error < RIGHT)[own].mean()),
-        "median_error_of_the_worse_eye": float(np.median(error[reported & own])),
-        "other squares": int((~own).sum()),
-        "wrong there": float((reported & (error > WRONG))[~own].sum() / max(1, (~own).sum())),
+    torch.manual_seed(0)
+    model = cached(name)
+    model.domain_index("cat")
+    whole = marked(data, "photos")
+    names = {m.path.stem for m in whole}
+    cats = whole + [m for m in marked(data, "crops") if m.path.stem not in names]
+    lids = with_lids(data)
+    folders = [photos.find(Path(folder)) for folder in without]
+    others = scenes() + [path for found in folders for path in found[:: max(1, len(found) * len(folders) // 600)]]
+    of = seen(model, cats + lids, others)
+    lens = mean_lens(lids)
+    pair_nets, outline_nets = [], []
+    for half in range(HALVES):
+        pair_nets.append(packed(fit_places(*place_lessons(of, half), epochs)))
+        lessons = [outline_lessons(of, half, lens, marked_lids) for marked_lids in (False, True)]
+        outline_nets.append(packed(fit_outlines(*lessons)))
+    polygon = tuple(round(float(n), 4) for n in lens.ravel())
+    parts = EyeParts(tuple(pair_nets), tuple(outline_nets), polygon, (1.0, 0.0), 0.0)
+    some = lambda listed, count: listed[:: max(1, len(listed) // count)]
+    judged, numbered = some(cats, JUDGED), some(list(enumerate(others)), JUDGED // 3)
+    told = answers(model, judged, numbered, parts)
+    (a, b), least = certainty(told)
+    parts = replace(parts, certainty=(round(a, 4), round(b, 4)), least=round(least, 4))
+    return parts, figures(told, parts)
+
+
+def figures(told: dict[str, np.ndarray], parts: EyeParts) -> dict:
+    """What is reported, right and wrong at the least confidence, of photos with and without a cat."""
+    reported = np.array([parts.confidence(logit) >= parts.least for logit in told["logit"]])
+    cat, error = told["cat"], told["error"]
+    median = np.median(error[cat & reported]) if (cat & reported).any() else np.nan
+    return {
+        "photos of cats": int(cat.sum()),
+        "right": float((reported & (error < RIGHT))[cat].mean()),
+        "wrong": float((reported & (error > WRONG))[cat].mean()),
+        "refused": float((~reported)[cat].mean()),
+        "right if never refused": float((error < RIGHT)[cat].mean()),
+        "median error of the worse eye": float(median),
+        "photos without a cat": int((~cat).sum()),
+        "eyes reported there": float(reported[~cat].mean()) if (~cat).any() else None,
     }
-    flat, flatness_of_it = fit_flat(train)
-    without, flatness_without = fit_flat(train, first=1)
-    left_out |= {"flatness of the image": flatness_of_it, "flatness without R": flatness_without}
-    left_out |= {"image without R": without.tolist()}
-    half, bias = fit_layout(train)
-    layout, step = packed(half)
-    shift, shift_step = packed(fit_shift(train))
-    parts = EyeParts(
-        layout=layout,
-        step=step,
-        shift=shift,
-        shift_step=shift_step,
-        bias=bias,
-        surface=tuple(round(float(w), 4) for w in fit_surface(train)),
-        flat=tuple(flat.tolist()),
-        certainty=(a, b),
-        least=least,
-    )
-    return parts, left_out
-
-
-def packed(weights: np.ndarray) -> tuple[str, float]:
-    """Base64 of int8, and what 1 stands for."""
-    step = float(np.abs(weights).max() / 127)
-    return base64.b64encode(np.rint(weights / step).astype(np.int8).tobytes()).decode(), step
 
 
 def write(folder: Path, parts: EyeParts) -> None:
     """Put the parts into `folder/channels.json`, whole or not at all."""
-    replace(ChannelFacts.read(folder), eyes=asdict(parts)).write(folder)
+    replace(ChannelFacts.read(folder), eyes=parts.to_dict()).write(folder)

@@ -1,104 +1,113 @@
-"""A cat's eyes in a whole photo: detectors only propose where a face may be, the channels decide.
+"""A cat's eyes in a whole photo: the network sees all of it once, small, then a square around each place it names.
 
-Every proposed square goes through the network, and each names the place that looks most like a pair of eyes. A pair of
-nostrils in a small square looks like one too, but only there: a place counts for what all squares together say of it.
-The best one is looked at again, in a square framed around it, and its eyes are reported if that look agrees.
+Where the small copy shows no pair clearly enough, OpenCV's cat detectors propose further places, and a larger copy is
+searched, for small faces. In each square the place is named again, from larger eyes; its logit there is what the
+confidence is calibrated on: whoever proposes, the channels decide.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import NamedTuple
-
 import numpy as np
+import torch
 
 from .. import faces, photos
 from ..faces import Box
 from ..photos import Photo
+from . import places
+from .marked import errors
 from .parts import EyeParts, parts_of
-from .segment import EyeSegmentation, place, segment_eyes
+from .places import maps_of
+from .segment import Eyes, NoEyes, segment_eyes
 
-SMALLEST_SIDE = 32  # pixels of the smallest square that is looked at
-MOST = 6  # squares that the detectors may propose
-STEPS, STRIDE = (1, 0.6), 0.5  # squares all over the photo: sides in units of its short side; way to the next in sides
-SAME = 0.3  # IOD: looks whose eyes lie this close to each other speak of the same place
-ENOUGH = 1.5  # sum of confidences of one place from which on no more squares are looked at
-AGREE = 0.4  # IOD: the last look, which places them better, must agree on both eyes this closely
+SMALLEST_SIDE = 32  # pixels of the smallest photo that is searched, and of the smallest square
+LONGEST = (192, 320)  # pixels of the longer side of the copies that are searched
+MORE = 2  # places that are looked at again beyond those that are asked for
+AGREE = 0.5  # IOD: the second look must find both eyes this close to where the first one saw them
 DISAGREE = "two looks at the photo do not agree"
 FRAME = 0.36  # IOD in units of the side of the square that is cut around a pair; its middle lies at (0.5, 0.45)
+SURE = 0.8  # confidence from which on nothing further is proposed
+IN_BOX = np.array([[0.353, 0.509], [0.641, 0.509]])  # eyes in a square of `faces.possible_cats`: medians of 222 cats
+OVERLAP = 0.7  # IOD: two pairs this close are one
 
 
-class Look(NamedTuple):
-    """What one square says."""
-
-    confidence: float
-    points: np.ndarray  # (2, 2), pixels of the photo
+def find_eyes(model, image, parts: EyeParts | None = None, certainty: float | None = None) -> Eyes | NoEyes:
+    """The eyes of the cat that is surest, wherever in the photo its face is; never a guess. See `find_pairs`."""
+    return find_pairs(model, image, 1, parts, certainty)[0]
 
 
-def find_eyes(model, image, parts: EyeParts | None = None) -> EyeSegmentation:
-    """The eyes of a cat, wherever in the photo its face is; or a named reason, never a guess.
+def find_pairs(
+    model, image, most: int, parts: EyeParts | None = None, certainty: float | None = None
+) -> list[Eyes | NoEyes]:
+    """The eyes of up to `most` cats, surest first; where there are none, one `NoEyes` with the reason.
 
     Args:
         model: a calibrated `Decomposer` with the class "cat".
         image: whatever `Decomposer.decompose` accepts.
-        parts: which channels play which part; default: what the model was calibrated to.
+        parts: default: what the model was calibrated to.
+        certainty: report eyes only from this confidence on, 0 to 1; default: what the calibration set.
     Raises:
         PhotoError: not a photo. ValueError: the model is not calibrated, or has no class "cat".
     """
     photo = image if isinstance(image, Photo) else photos.load(image)
     parts = parts or parts_of(model.facts.eyes, model.config.branches)
-    if min(photo.pixels.shape[:2]) < SMALLEST_SIDE:
-        return nothing(photo, f"the photo is smaller than {SMALLEST_SIDE} pixels")
-    return confirmed(model, photo, best_look(model, photo, parts), parts)
-
-
-def best_look(model, photo: Photo, parts: EyeParts) -> Look:
-    """The look whose place has most support; many squares are looked at only where few leave it open."""
-    looks = []
-    for squares in (proposed, everywhere):
-        for box in squares(photo):
-            looks.append(look(model, photo, box, parts))
-            weight, best = supported(looks)
-            if weight >= ENOUGH:
-                return best
-    return best
-
-
-def look(model, photo: Photo, box: Box, parts: EyeParts) -> Look:
-    """One square through the network."""
-    d = model.decompose(photo, "cat", box=box)
-    confidence, pose = place(d, parts)
-    return Look(confidence, pose.points() * (box.side / len(d.picture)) + [box.left, box.top])
-
-
-def supported(looks: list[Look]) -> tuple[float, Look]:
-    """The place for which the confidences of all looks that see it add up to most: that sum, and its surest look."""
-    sums = [sum(b.confidence for b in looks if apart(a.points, b.points) < SAME) for a in looks]
-    best = max(range(len(looks)), key=lambda i: (sums[i], looks[i].confidence))
-    return sums[best], looks[best]
-
-
-def apart(points: np.ndarray, others: np.ndarray) -> float:
-    """Distance of the eye that differs most, in IOD of `points`."""
-    return float(np.hypot(*(points - others).T).max() / np.hypot(*(points[1] - points[0])))
-
-
-def proposed(photo: Photo) -> Iterator[Box]:
-    """What the detectors propose, and the whole photo's middle."""
-    found = [box for box in faces.possible_cats(photo) if box.side >= SMALLEST_SIDE]
-    return iter([*found[:MOST], faces.find_face(photo, "centre")])
-
-
-def everywhere(photo: Photo) -> Iterator[Box]:
-    """Squares of two sizes that cover the photo, the larger ones first."""
+    model.domain_index("cat")
     height, width = photo.pixels.shape[:2]
-    for step in STEPS:
-        side = max(SMALLEST_SIDE, round(step * min(width, height)))
-        starts = lambda room: np.linspace(0, room, 1 + int(np.ceil(room / (STRIDE * side))))
-        yield from (
-            Box(round(left), round(top), side, "given")
-            for top in starts(height - side)
-            for left in starts(width - side)
-        )
+    if min(height, width) < SMALLEST_SIDE:
+        return [NoEyes(f"the photo is smaller than {SMALLEST_SIDE} pixels")]
+    pairs: list[Eyes | NoEyes] = []
+    for proposals in (small_look, detected, large_look):
+        for points in proposals(model, photo, most + MORE, parts):
+            pairs.append(second_look(model, photo, points, parts, certainty))
+            if most == 1 and pairs[-1].confidence > SURE:
+                break
+        if any(p.confidence > SURE for p in pairs):
+            break
+    found = separate(sorted((p for p in pairs if p.found), key=lambda p: -p.confidence))
+    if found:
+        return found[:most]
+    return [max(pairs, key=lambda p: p.confidence)] if pairs else [NoEyes("the channels show no pair of eyes")]
+
+
+def small_look(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
+    return first_look(model, photo, LONGEST[0], most, parts)
+
+
+def large_look(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
+    larger = max(photo.pixels.shape[:2]) > LONGEST[0]
+    return first_look(model, photo, LONGEST[1], most, parts) if larger else []
+
+
+def detected(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
+    """Pairs of points (2, 2) where the eyes mostly lie in what OpenCV's cat detectors propose, surest first."""
+    boxes = [box for box in faces.possible_cats(photo) if box.side >= SMALLEST_SIDE]
+    return [IN_BOX * box.side + [box.left, box.top] for box in boxes[:most]]
+
+
+def first_look(model, photo: Photo, longest: int, most: int, parts: EyeParts) -> list[np.ndarray]:
+    """Pairs of points (2, 2) in the photo that a copy of it shows, best first."""
+    small, scale = small_copy(photo, longest)
+    maps = whole_maps(model, small)
+    nets = parts.pair_nets(model.config.branches)
+    return [p.pose.scaled(2 * scale).points() for p in places.search(nets, maps, most)]
+
+
+def small_copy(photo: Photo, longest: int) -> tuple[np.ndarray, float]:
+    """A copy (h, w, 3) in [-1, 1] whose longer side has at most `longest` pixels, and pixels of the photo for one."""
+    import cv2
+
+    height, width = photo.pixels.shape[:2]
+    scale = max(1.0, max(height, width) / longest)
+    size = max(8, round(width / scale)), max(8, round(height / scale))
+    white = np.iinfo(photo.pixels.dtype).max
+    small = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / white * 2 - 1, scale
+
+
+def whole_maps(model, picture: np.ndarray) -> torch.Tensor:
+    """Maps of a picture (h, w, 3) of any shape, (planes, h / 2, w / 2)."""
+    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
+    target = torch.full((1, model.config.branches), model.domain_index("cat"))
+    output = model.runtime(x, target)
+    layers = torch.cat([output.residual[:, None], output.channels], dim=1)
+    return maps_of(layers.float().cpu())[0]
 
 
 def square_around(points: np.ndarray, width: int, height: int) -> Box:
@@ -109,15 +118,26 @@ def square_around(points: np.ndarray, width: int, height: int) -> Box:
     return Box(int(left), int(top), side, "given")
 
 
-def confirmed(model, photo: Photo, first: Look, parts: EyeParts) -> EyeSegmentation:
-    """The eyes in a square framed around a look's place, if they are where the look saw them."""
-    box = square_around(first.points, *photo.pixels.shape[1::-1])
-    second = segment_eyes(model.decompose(photo, "cat", box=box), parts)
-    moved = apart(first.points, second.photo_points(model.config.size))
-    if second.confidence >= parts.least and moved > AGREE:
-        return replace(second, left=None, right=None, eyes=(), reason=DISAGREE)
-    return second
+def second_look(
+    model, photo: Photo, points: np.ndarray, parts: EyeParts, certainty: float | None = None, given: bool = False
+) -> Eyes | NoEyes:
+    """The eyes in a square framed around a place, if they are where it was; `given`: a person says they are there."""
+    box = square_around(points, *photo.pixels.shape[1::-1])
+    d = model.decompose(photo, "cat", box=box)
+    pair = segment_eyes(d, parts, certainty, **{"points" if given else "near": points})
+    if pair.found and not given and errors(pair.points, points).max() > AGREE:
+        return NoEyes(DISAGREE, pair.confidence, pair.points, box)
+    return pair
 
 
-def nothing(photo: Photo, reason: str) -> EyeSegmentation:
-    return EyeSegmentation(None, None, (), 0.0, reason, None, shape=photo.pixels.shape[:2])
+def separate(pairs: list[Eyes]) -> list[Eyes]:
+    """The pairs that lie apart, the surest of those that overlap."""
+    kept: list[Eyes] = []
+    for pair in pairs:
+        middle = pair.points.mean(axis=0)
+        if all(
+            np.hypot(*(middle - k.points.mean(axis=0))) > OVERLAP * np.hypot(*np.diff(k.points, axis=0)[0])
+            for k in kept
+        ):
+            kept.append(pair)
+    return kept

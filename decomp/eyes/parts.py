@@ -1,79 +1,81 @@
-"""Which channels play which part in finding a cat's eyes, as `calibrate.py` measures it for each model."""
+"""What `calibrate.py` measured for one set of weights: how its layers show a pair of eyes, and how sure that is."""
 
 import base64
 import binascii
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import torch
+from torch import nn
 
-from . import places
-from .places import LAYOUT, SHIFT
+from .marked import ARC
+from .outlines import OutlineNet
+from .places import PairNet
+
+HALVES = 2
 
 
 @dataclass(frozen=True)
 class EyeParts:
-    """Which layers play which part; measured by `calibrate.py`, stored as `eyes` in the model's `channels.json`."""
+    """Stored as `eyes` in the model's `channels.json`.
 
-    layout: str  # base64 of int8 (2 M, LAYOUT, LAYOUT / 2): left half of the symmetric layout around two eyes
-    step: float  # what 1 in `layout` stands for
-    shift: str  # base64 of int8 (2, 2 M, SHIFT, SHIFT): how far the image-left eye lies beside a place, from around it
-    shift_step: float
-    bias: float  # score = sum of layout times maps + bias
-    surface: tuple[float, ...]  # weight of each map (2 M) in the initial surface
-    flat: tuple[float, ...]  # sign (or 0) of R, v_1 .. v_M in the segmented image
-    certainty: tuple[float, float]  # confidence = 1 / (1 + exp(-(a score + b)))
-    least: float  # confidence below which eyes are not reported
+    One half of the marked photos trained the first network of each kind, the other half the second. New photos are
+    judged by the mean of both; a photo that trained one of them is judged by the other alone (`half`).
+    """
+
+    places: tuple[str, ...]  # a `PairNet` each: base64 of its weights, float16
+    outlines: tuple[str, ...]  # an `OutlineNet` each
+    lens: tuple[
+        float, ...
+    ]  # outline of the mean eye, (2 ARC - 2) points x, y in IOD from its middle, outer corner left
+    certainty: tuple[float, float]  # confidence = 1 / (1 + exp(-(a logit + b)))
+    least: float  # confidence below which eyes are not reported, unless asked otherwise
 
     @classmethod
     def from_dict(cls, values: Mapping, branches: int) -> "EyeParts":
         """Checked, as a model may come from a hub. Raises: ValueError that names what is wrong."""
         names = set(cls.__dataclass_fields__)
         if not isinstance(values, Mapping) or set(values) != names:
-            raise ValueError(f"eyes holds {sorted(values)}; needed: {sorted(names)}, as `decomp calibrate-eyes` writes")
-        numbers = dict.fromkeys(("step", "shift_step", "bias", "least"), 0)
-        lengths = numbers | {"surface": 2 * branches, "flat": branches + 1, "certainty": 2}
-        for name, length in lengths.items():
+            needed = f"needed: {sorted(names)}, as `decomp calibrate-eyes` writes"
+            raise ValueError(f"eyes holds {sorted(values) if isinstance(values, Mapping) else values!r}; {needed}")
+        for name, length in {"lens": 2 * (2 * ARC - 2), "certainty": 2, "least": 0}.items():
             given = values[name] if length else [values[name]]
             good = isinstance(given, (list, tuple)) and len(given) == (length or 1)
             if not good or not all(type(n) in (int, float) and abs(n) < 1e6 for n in given):
                 raise ValueError(f"eyes: {name} is not {length or 'a'} finite number{'s' if length else ''}")
-        shapes = {"layout": (2 * branches, LAYOUT, LAYOUT // 2), "shift": (2, 2 * branches, SHIFT, SHIFT)}
-        for name, shape in shapes.items():
-            try:
-                size = len(base64.b64decode(values[name], validate=True))
-            except (TypeError, ValueError, binascii.Error):
-                size = 0
-            if size != np.prod(shape):
-                raise ValueError(f"eyes: {name} is not {' x '.join(map(str, shape))} bytes in base64")
-        return cls(**{k: tuple(map(float, v)) if isinstance(v, (list, tuple)) else v for k, v in values.items()})
+        for name, kind in {"places": PairNet, "outlines": OutlineNet}.items():
+            given = values[name]
+            if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= HALVES:
+                raise ValueError(f"eyes: {name} is not one or {HALVES} networks")
+            for text in given:
+                unpacked(text, kind(3 * (branches + 1)), f"eyes: {name}")
+        return cls(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()})
 
-    @functools.cached_property
-    def template(self) -> np.ndarray:
-        """The layout in full, (2 M, LAYOUT, LAYOUT) float32."""
-        half = np.frombuffer(base64.b64decode(self.layout), np.int8).reshape(-1, LAYOUT, LAYOUT // 2)
-        return np.concatenate([half, half[:, :, ::-1]], axis=2).astype(np.float32) * np.float32(self.step)
+    def to_dict(self) -> dict:
+        return asdict(self)
 
-    @property
-    def spectra(self) -> np.ndarray:
-        """`places.kernels` of the layout."""
-        return _kernels(self)
+    def half(self, number: int) -> "EyeParts":
+        """Only the networks that photos of the other half trained; `number`: of the photo's half, see `Marked.half`."""
+        other = lambda nets: nets[1 - number : 2 - number] if len(nets) == HALVES else nets
+        return replace(self, places=other(self.places), outlines=other(self.outlines))
 
-    @functools.cached_property
-    def shifts(self) -> np.ndarray:
-        """What `places.shifted` takes, (2, 2 M * SHIFT * SHIFT) float32."""
-        return np.frombuffer(base64.b64decode(self.shift), np.int8).reshape(2, -1) * np.float32(self.shift_step)
-
-    def confidence(self, score: float) -> float:
-        """Estimated probability that both centres are right, from the layout's response."""
+    def confidence(self, logit: float) -> float:
+        """Estimated probability that both centres are right, from the logit of the second look."""
         a, b = self.certainty
-        return float(1 / (1 + np.exp(-np.clip(a * (score + self.bias) + b, -50, 50))))
+        return float(1 / (1 + np.exp(-np.clip(a * logit + b, -50, 50))))
 
+    def pair_nets(self, branches: int) -> list[PairNet]:
+        return [_network(PairNet, text, branches) for text in self.places]
 
-@functools.lru_cache(maxsize=2)  # equal parts, read again for the next photo, share them
-def _kernels(parts: EyeParts) -> np.ndarray:
-    return places.kernels(parts.template)
+    def outline_nets(self, branches: int) -> list[OutlineNet]:
+        return [_network(OutlineNet, text, branches) for text in self.outlines]
+
+    @functools.cached_property
+    def lens_polygon(self) -> np.ndarray:
+        """(2 ARC - 2, 2) in IOD."""
+        return np.array(self.lens).reshape(-1, 2)
 
 
 def parts_of(eyes: Mapping, branches: int) -> EyeParts:
@@ -81,3 +83,31 @@ def parts_of(eyes: Mapping, branches: int) -> EyeParts:
     if not eyes:
         raise ValueError("this model was not calibrated for eyes; run `decomp calibrate-eyes` on its weights")
     return EyeParts.from_dict(eyes, branches)
+
+
+def packed(net: nn.Module) -> str:
+    """Weights and running means of a network as base64 of float16."""
+    planes = [v.detach().numpy().astype(np.float16).ravel() for v in net.state_dict().values() if v.is_floating_point()]
+    return base64.b64encode(np.concatenate(planes).tobytes()).decode()
+
+
+def unpacked(text: str, net: nn.Module, name: str = "network") -> nn.Module:
+    """The network with the weights of `packed`. Raises: ValueError where they are none of this network."""
+    state = net.state_dict()
+    sizes = {key: v.numel() for key, v in state.items() if v.is_floating_point()}
+    try:
+        flat = np.frombuffer(base64.b64decode(text, validate=True), np.float16).astype(np.float32)
+    except (TypeError, ValueError, binascii.Error):
+        flat = np.zeros(0, np.float32)
+    if len(flat) != sum(sizes.values()) or not np.isfinite(flat).all():
+        raise ValueError(f"{name} is not {sum(sizes.values())} finite numbers of 16 bits in base64")
+    for (key, size), part in zip(sizes.items(), np.split(flat, np.cumsum(list(sizes.values()))[:-1])):
+        assert size == part.size
+        state[key] = torch.from_numpy(part.reshape(state[key].shape).copy())
+    net.load_state_dict(state)
+    return net.eval()
+
+
+@functools.lru_cache(maxsize=8)  # a model's networks serve every photo
+def _network(kind: type, text: str, branches: int) -> nn.Module:
+    return unpacked(text, kind(3 * (branches + 1)))

@@ -1,34 +1,29 @@
-"""Where in a square the channels look like a pair of eyes: a linear filter over their maps, and what a place is worth.
+"""Where the layers of a photo look like a pair of eyes: one small convolutional network, at several sizes and tilts.
 
-The filter ("layout") is how the channels of one model are laid out around two eyes, eyebrows to nose, symmetric. It is
-laid over the maps at every place, distance and tilt; the best places are then moved to where its response is highest,
-and a second linear filter ("shift") tells from the surroundings of each eye how far beside it the place lies.
+The network ("PairNet") only ever sees a pair upright and PER_IOD points apart: the maps are resized and turned, once
+for each size and tilt that is searched. At every second point it says how much the place looks like the middle of a
+pair of eyes, and how far beside it that pair lies. Contrast is normalised within about one face, so that a black cat
+counts as much as a white one.
 
 Convention: x right, y down, in pixels; pixel j covers [j, j + 1). "Left" is image-left. IOD: distance of the eyes.
+*Maps* are R and the channels, (3 (M + 1), h, w) float32, the mean of 2 x 2 pixels of what the network gave.
 """
 
-import functools
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import scipy.fft
-from scipy.ndimage import gaussian_filter, map_coordinates
-from scipy.optimize import minimize
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
-GRID = 64  # maps are searched at this many points a side
-BLUR = 0.012  # of the side: the maps' smoothing
-CLIP = 4.0  # a channel's values beyond this many times its energy count as this
-
-LAYOUT = 14  # points a side of the layout ...
-LAYOUT_X, LAYOUT_Y = (-0.95, 0.95), (-0.7, 1.2)  # ... which covers this, in IOD from the middle between the eyes
-IODS = (0.20, 0.24, 0.285, 0.34, 0.405, 0.48, 0.57)  # that are searched, in units of the square's side
-TILTS = np.radians([-28, -14, 0, 14, 28])
-CANDIDATES = 2  # best places that are looked at closely
-
-SHIFT = 9  # points a side of the surroundings of one eye that tell how far beside it a place lies ...
-REACH = 0.4  # ... which reach this far from it, in IOD
-FARTHEST = 0.15  # IOD: no place is moved by more, along or across
+PER_IOD = 10  # points of a map between two eyes when PairNet sees them
+STEP = 2  # points from one answer of PairNet to the next
+TILTS = np.radians([-35.0, 0.0, 35.0])  # that are searched; PairNet corrects what lies between
+IODS = 6.3 * 1.4 ** np.arange(5)  # that are searched, in points of the maps; PairNet corrects likewise
+WINDOW = 21  # points: contrast is measured within this window
+FROM_EACH = 12  # best answers of each size and tilt that are compared
+SAME = 0.7  # IOD: two pairs are not closer
 
 
 class Pose(NamedTuple):
@@ -41,13 +36,18 @@ class Pose(NamedTuple):
 
     def points(self) -> np.ndarray:
         """The two eyes, (2, 2), image-left first."""
+        middle = np.array([self.x, self.y])
         half = self.iod / 2 * np.array([np.cos(self.tilt), np.sin(self.tilt)])
-        return np.array([[self.x, self.y] - half, [self.x, self.y] + half])
+        return np.stack([middle - half, middle + half])
 
     def at(self, u, v):
         """Pixels of points given in IOD from the middle, along and across the line through the eyes."""
         c, s = self.iod * np.cos(self.tilt), self.iod * np.sin(self.tilt)
         return self.x + c * u - s * v, self.y + s * u + c * v
+
+    def scaled(self, factor: float, left: float = 0.0, top: float = 0.0) -> "Pose":
+        """The pose in pixels of another size, moved."""
+        return Pose(self.x * factor + left, self.y * factor + top, self.iod * factor, self.tilt)
 
 
 def pose_of(points: np.ndarray) -> Pose:
@@ -56,122 +56,120 @@ def pose_of(points: np.ndarray) -> Pose:
     return Pose((x0 + x1) / 2, (y0 + y1) / 2, float(np.hypot(x1 - x0, y1 - y0)), float(np.arctan2(y1 - y0, x1 - x0)))
 
 
-def value(rgb: np.ndarray) -> np.ndarray:
-    """V of HSV, the largest of R, G and B, of signed pictures (..., 3)."""
-    return rgb.max(axis=-1)
+def maps_of(layers: Float[Tensor, "b layers 3 h w"]) -> Float[Tensor, "b planes h2 w2"]:
+    """Means of 2 x 2 pixels, R first; an odd last row or column is left out."""
+    return F.avg_pool2d(layers.flatten(1, 2), 2)
 
 
-def maps(channels: np.ndarray) -> np.ndarray:
-    """Two scalars per channel, (2 M, H, W) float32: the signed (V(v) - V(-v)) / 2, and max(V(v), V(-v)), its strength.
+class PairNet(nn.Module):
+    """Upright maps to a logit of "middle of a pair of eyes", and where that pair is, every STEP points.
 
-    Each channel is in units of its own energy in this photo, so that a pale photo counts as much as a vivid one.
+    Answers: logits (b, h / STEP, w / STEP); offsets (b, 4, ...): of the middle across and down in IOD, of the logarithm
+    of the distance, of the tilt.
     """
-    energy = np.sqrt(np.square(channels).mean(axis=(1, 2, 3), keepdims=True)) + 1e-6
-    u = np.clip(channels / energy, -CLIP, CLIP)
-    bright, dark = value(u), value(-u)
-    return np.concatenate([(bright - dark) / 2, np.maximum(bright, dark)]).astype(np.float32)
+
+    def __init__(self, planes: int):
+        super().__init__()
+
+        def conv(i: int, o: int, stride: int = 1, gap: int = 1) -> nn.Module:
+            layer = nn.Conv2d(i, o, 3, stride, gap, dilation=gap, bias=False)
+            return nn.Sequential(layer, nn.BatchNorm2d(o), nn.ReLU())
+
+        shallow = [nn.Dropout2d(0.1), conv(planes, 16), conv(16, 24, STEP), conv(24, 24), conv(24, 32, 1, 2)]
+        self.layers = nn.Sequential(*shallow, nn.Dropout2d(0.1), conv(32, 32, 1, 2), nn.Conv2d(32, 5, 1))
+        nn.init.constant_(self.layers[-1].bias[:1], -3)  # most places are none
+
+    def forward(self, maps: Float[Tensor, "b planes h w"]):
+        answer = self.layers(normalised(maps))
+        return answer[:, 0], answer[:, 1:] / 2
 
 
-def search_maps(channels: np.ndarray) -> np.ndarray:
-    """`maps`, smoothed and sampled at GRID x GRID points, mean 0: (2 M, GRID, GRID)."""
-    side = channels.shape[1]
-    planes = [gaussian_filter(plane, BLUR * side, mode="nearest", truncate=3) for plane in maps(channels)]
-    small = np.stack([cv2.resize(plane, (GRID, GRID), interpolation=cv2.INTER_AREA) for plane in planes])
-    return small - small.mean(axis=(1, 2), keepdims=True)
+def normalised(maps: Float[Tensor, "b planes h w"]) -> Float[Tensor, "b planes h w"]:
+    """Each layer in units of its own contrast, 70 % of it measured near by and 30 % everywhere."""
+    u = maps.unflatten(1, (-1, 3))
+    u = u - u.mean(dim=(3, 4), keepdim=True)
+    energy = u.square().mean(dim=2)
+    window = min(WINDOW, (min(maps.shape[2:]) - 1) // 2 * 2 + 1)
+    near = F.avg_pool2d(energy, window, 1, window // 2, count_include_pad=False)
+    contrast = (0.7 * near + 0.3 * energy.mean(dim=(2, 3), keepdim=True)).sqrt()
+    return (u / (contrast[:, :, None] + 2e-3)).clamp(-4, 4).flatten(1, 2)
 
 
-LAYOUT_GRID = np.meshgrid(np.linspace(*LAYOUT_X, LAYOUT), np.linspace(*LAYOUT_Y, LAYOUT))
-PAD = GRID + GRID // 2  # the largest layout of a pair inside the square reaches less than GRID / 2 beyond it
+class Place(NamedTuple):
+    """A pair of eyes that the maps may show."""
+
+    logit: float
+    pose: Pose  # in pixels of the maps
 
 
-def layout_at(m: np.ndarray, pose: Pose) -> np.ndarray:
-    """The maps (F, GRID, GRID) around a pose in pixels of that grid, (F, LAYOUT, LAYOUT), bilinear."""
-    return sampled(m, *pose.at(*LAYOUT_GRID))
+def upright(maps: Tensor, pose: Pose, width: int, height: int) -> Float[Tensor, "1 planes height width"]:
+    """The maps (planes, h, w) around a pose, PER_IOD points an IOD, the pose in the middle; outside, the rim's."""
+    h, w = maps.shape[1:]
+    u, v = np.meshgrid((np.arange(width) + 0.5 - width / 2) / PER_IOD, (np.arange(height) + 0.5 - height / 2) / PER_IOD)
+    x, y = pose.at(u, v)
+    where = np.stack([x / w * 2 - 1, y / h * 2 - 1], axis=-1)[None].astype(np.float32)
+    shrink = max(1, round(pose.iod / PER_IOD))  # against aliasing
+    planes = F.avg_pool2d(maps[None], shrink) if shrink > 1 and min(h, w) >= shrink else maps[None]
+    return F.grid_sample(planes, torch.from_numpy(where), padding_mode="border", align_corners=False)
 
 
-def sampled(m: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Maps (F, GRID, GRID) at points in pixels of that grid, (F, *x.shape), bilinear; outside, the rim's."""
-    x, y = np.clip(x - 0.5, 0, GRID - 1.001), np.clip(y - 0.5, 0, GRID - 1.001)
-    i, j = x.astype(int), y.astype(int)
-    a, b = (x - i).astype(np.float32), (y - j).astype(np.float32)
-    upper = m[:, j, i] * (1 - a) + m[:, j, i + 1] * a
-    lower = m[:, j + 1, i] * (1 - a) + m[:, j + 1, i + 1] * a
-    return upper * (1 - b) + lower * b
-
-
-def kernels(template: np.ndarray) -> np.ndarray:
-    """Conjugate spectra of the layout at every distance and tilt, (IODS x TILTS, F, PAD, PAD / 2 + 1) complex64."""
-    r = np.fft.fftfreq(PAD, 1 / PAD)
-    x, y = np.meshgrid(r, r)
-    spectra = []
-    for iod in IODS:
-        for tilt in TILTS:
-            c, s = np.cos(tilt) / (iod * GRID), np.sin(tilt) / (iod * GRID)
-            u = (c * x + s * y - LAYOUT_X[0]) / (LAYOUT_X[1] - LAYOUT_X[0]) * (LAYOUT - 1)
-            v = (c * y - s * x - LAYOUT_Y[0]) / (LAYOUT_Y[1] - LAYOUT_Y[0]) * (LAYOUT - 1)
-            planes = np.stack([map_coordinates(t, [v, u], order=1) for t in template])
-            # grid points for each point of the layout
-            density = (iod * GRID * (LAYOUT_X[1] - LAYOUT_X[0]) / (LAYOUT - 1)) ** 2
-            spectra.append(np.conj(scipy.fft.rfft2(planes / density)).astype(np.complex64))
-    return np.stack(spectra)
-
-
-def candidates(m: np.ndarray, spectra: np.ndarray, count: int) -> list[Pose]:
-    """The `count` best poses that do not overlap, both eyes inside the square, in pixels of the grid."""
-    padded = np.zeros((len(m), PAD, PAD), np.float32)
-    padded[:, :GRID, :GRID] = m
-    spectrum = scipy.fft.rfft2(padded)
-    response = scipy.fft.irfft2(np.einsum("pfyx,fyx->pyx", spectra, spectrum), s=(PAD, PAD))[:, :GRID, :GRID]
-    response[_outside()] = -np.inf
+def answers(nets: list[PairNet], maps: Tensor, pose: Pose, width: int, height: int, count: int) -> list[Place]:
+    """The best `count` places in the upright maps around a pose; the networks' answers are averaged."""
+    told = [net(upright(maps, pose, width, height)) for net in nets]
+    logits, offsets = (torch.stack([t[k] for t in told]).mean(dim=0)[0].numpy() for k in (0, 1))
     found = []
-    for _ in range(count):
-        p, y, x = np.unravel_index(response.argmax(), response.shape)
-        pose = Pose(x + 0.5, y + 0.5, IODS[p // len(TILTS)] * GRID, TILTS[p % len(TILTS)])
-        found.append(pose)
-        r = max(2, int(0.12 * pose.iod))
-        response[:, max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1] = -np.inf
+    for at in np.argsort(-logits, axis=None)[:count]:
+        row, column = np.unravel_index(at, logits.shape)
+        across, down, grow, turn = offsets[:, row, column]
+        u = ((column + 0.5) * STEP - width / 2) / PER_IOD + across
+        v = ((row + 0.5) * STEP - height / 2) / PER_IOD + down
+        x, y = pose.at(u, v)
+        moved = Pose(float(x), float(y), float(pose.iod * np.exp(np.clip(grow, -0.5, 0.5))), float(pose.tilt + turn))
+        found.append(Place(float(logits[row, column]), moved))
     return found
 
 
-@functools.cache
-def _outside() -> np.ndarray:
-    """Poses with an eye outside the square, (IODS x TILTS, GRID, GRID) bool."""
-    y, x = np.mgrid[:GRID, :GRID] + 0.5
-    outside = []
+@torch.inference_mode()
+def search(nets: list[PairNet], maps: Float[Tensor, "planes h w"], most: int) -> list[Place]:
+    """The best places anywhere in the maps that do not overlap, best first; at most `most`, perhaps none."""
+    h, w = maps.shape[1:]
+    found = []
     for iod in IODS:
+        if iod > max(h, w) or min(h, w) * PER_IOD / iod < STEP:
+            continue
         for tilt in TILTS:
-            dx, dy = iod * GRID / 2 * np.cos(tilt), iod * GRID / 2 * abs(np.sin(tilt))
-            outside.append((x < dx) | (x > GRID - dx) | (y < dy) | (y > GRID - dy))
-    return np.stack(outside)
+            c, s, k = abs(np.cos(tilt)), abs(np.sin(tilt)), PER_IOD / iod
+            width, height = (max(8, int(np.ceil(k * n / STEP)) * STEP) for n in (c * w + s * h, s * w + c * h))
+            middle = Pose(w / 2, h / 2, float(iod), float(tilt))
+            found += answers(nets, maps, middle, width, height, FROM_EACH)
+    return apart([p for p in found if 0 < p.pose.x < w and 0 < p.pose.y < h], most)
 
 
-def refine(m: np.ndarray, template: np.ndarray, pose: Pose) -> tuple[float, Pose]:
-    """The highest sum of layout times maps near a pose, and where."""
-    moved = lambda z: Pose(pose.x + z[0], pose.y + z[1], pose.iod * np.exp(0.05 * z[2]), pose.tilt + 0.05 * z[3])
-    start = np.concatenate([np.zeros((1, 4)), np.eye(4)])
-    options = {"maxiter": 80, "initial_simplex": start}
-    loss = lambda z: -float((template * layout_at(m, moved(z))).sum())
-    best = minimize(loss, start[0], method="Nelder-Mead", options=options)
-    return -best.fun, moved(best.x)
+def apart(places: list[Place], most: int) -> list[Place]:
+    """The best places of which no two overlap; the pose is the mean of the answers that agree with the best one."""
+    left, best = sorted(places, key=lambda p: -p.logit), []
+    while left and len(best) < most:
+        first = left[0]
+        agree = [p for p in left if _near(p.pose, first.pose)]
+        weights = np.exp([p.logit - first.logit for p in agree])
+        best.append(Place(first.logit, Pose(*map(float, np.average([p.pose for p in agree], axis=0, weights=weights)))))
+        clear = lambda p, a=first.pose: np.hypot(p.x - a.x, p.y - a.y) > SAME * max(p.iod, a.iod)
+        left = [p for p in left if clear(p.pose)]
+    return best
 
 
-def best_place(m: np.ndarray, template: np.ndarray, spectra: np.ndarray) -> tuple[float, Pose]:
-    """Score (without bias) and pose, in pixels of the grid, of the most eye-like place."""
-    return max((refine(m, template, pose) for pose in candidates(m, spectra, CANDIDATES)), key=lambda found: found[0])
+def _near(a: Pose, b: Pose) -> bool:
+    beside = np.hypot(a.x - b.x, a.y - b.y) < 0.2 * b.iod
+    return bool(beside and abs(np.log(a.iod / b.iod)) < 0.25 and abs(a.tilt - b.tilt) < 0.35)
 
 
-SHIFT_GRID = np.meshgrid(np.linspace(-REACH, REACH, SHIFT), np.linspace(-REACH, REACH, SHIFT))
+AROUND = 28  # points: side of the upright maps that a second look sees
 
 
-def surroundings(m: np.ndarray, pose: Pose) -> np.ndarray:
-    """The maps around both places of a pose, (2, F * SHIFT * SHIFT), the image-right one's mirrored."""
-    u, v = SHIFT_GRID
-    left, right = sampled(m, *pose.at(u - 0.5, v)), sampled(m, *pose.at(0.5 - u, v))
-    return np.stack([left.ravel(), right.ravel()])
-
-
-def shifted(m: np.ndarray, shift: np.ndarray, pose: Pose) -> Pose:
-    """The pose whose two places are moved by what the surroundings of each say; `shift`: (2, F * SHIFT * SHIFT)."""
-    du, dv = np.clip(surroundings(m, pose) @ shift.T, -FARTHEST, FARTHEST).T  # in IOD, for both places; right mirrored
-    x, y = pose.at(np.array([-0.5 + du[0], 0.5 - du[1]]), dv)
-    return pose_of(np.stack([x, y], axis=1))
+@torch.inference_mode()
+def look_again(nets: list[PairNet], maps: Float[Tensor, "planes h w"], pose: Pose) -> Place:
+    """The best place near a pose, which is seen upright; twice, the second time from where the first saw it."""
+    for _ in range(2):
+        place = apart(answers(nets, maps, pose, AROUND, AROUND, FROM_EACH), 1)[0]
+        pose = place.pose
+    return place

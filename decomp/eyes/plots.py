@@ -9,14 +9,17 @@ from ..files import atomic
 FARTHEST = 0.4  # IOD: the curves end there
 
 
-def within(path: Path, errors: dict[str, list[dict]], methods: list[str]) -> None:
-    """Share of all photos with both centres within an error, a curve for each method and a panel for each kind."""
+def within(path: Path, errors: dict[str, list[dict]], methods: dict[str, str]) -> None:
+    """Share of all photos with both centres within an error: a curve for each method, a panel for each kind.
+
+    `methods`: titles by key.
+    """
     figure, panels = _figure(len(errors))
     x = np.linspace(0, FARTHEST, 201)
     for panel, (kind, photos_of) in zip(panels, errors.items()):
-        for method in methods:
+        for method, title in methods.items():
             worse = np.array([np.inf if e[method] is None else e[method].max() for e in photos_of])
-            panel.plot(x, (worse[:, None] <= x).mean(axis=0), label=method)
+            panel.plot(x, (worse[:, None] <= x).mean(axis=0), label=title)
         panel.set(title=f"{len(worse)} {kind}", xlabel="error of the worse eye, in distances between the eyes")
         panel.set(ylabel="share of all photos", xlim=(0, FARTHEST), ylim=(0, 1))
         panel.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import html
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,16 +13,17 @@ import numpy as np
 from .. import faces
 from ..decomposer import Decomposer
 from ..decomposition import to_bytes
-from ..eyes.finder import find_eyes
-from ..eyes.segment import EyeSegmentation, resized, segment_eyes
+from ..eyes.finder import find_eyes, second_look
+from ..eyes.parts import parts_of
+from ..eyes.segment import Eyes, NoEyes, segment_eyes
 from .pictures import figure, figures, place, png
-from .values import size_of
+from .values import number, size_of
 from .visit import Visit
 
 COLOURS = {"left eye": "#f59e0b", "right eye": "#22d3ee"}
-ASK = """<p class="says">Nobody drew a mask for training: the eyes are found from the channels alone, by where they
-are laid out as around a
-cat's eyes and by Chan-Vese. For the face of a cat, seen from the front.</p>"""
+ASK = """<p class="says">The channels were trained without any mark: where the eyes are is read off them, and Chan-Vese
+draws the outlines. For the face of a cat, seen from the front.</p>"""
+MOVE = "The eyes. Click where an eye is: the nearer place moves there, and its outline is found again"
 
 
 def tab(page) -> None:
@@ -30,7 +32,7 @@ def tab(page) -> None:
     says = gr.HTML(elem_id="eyes-say")
     with gr.Row(visible=False) as shown:
         with gr.Column(scale=3, min_width=280):
-            marked = gr.AnnotatedImage(label="The eyes", format="png", color_map=COLOURS, buttons=["fullscreen"])
+            marked = gr.Image(label=MOVE, format="png", interactive=False, elem_id="eyes-shown", buttons=["fullscreen"])
             download = gr.DownloadButton("Download the masks (.zip)", elem_id="masks")
         with gr.Column(scale=2, min_width=240):
             steps = gr.HTML(elem_id="eye-steps")
@@ -40,11 +42,15 @@ def tab(page) -> None:
             eyes = found_in(page.models[visit.model], visit)
         except ValueError as error:  # weights that were never calibrated
             return {says: f'<p class="says">{html.escape(str(error))}</p>', shown: gr.update(visible=False)}
+        return answer(visit, eyes)
+
+    def answer(visit: Visit, eyes: Eyes | NoEyes) -> dict:
+        page.replace(replace(visit, eyes=eyes))
         path = written(visit, eyes) if eyes.found else None
         return {
             says: sentence(eyes),
             shown: gr.update(visible=True),
-            marked: annotated(visit, eyes),
+            marked: contour(visit, eyes),
             download: gr.update(
                 value=str(path) if path else None,
                 visible=eyes.found,
@@ -53,61 +59,83 @@ def tab(page) -> None:
             steps: seen(visit, eyes),
         }
 
-    page.on(find.click, look, [], [says, shown, marked, download, steps], show_progress_on=find, concurrency_id="eyes")
+    def move(visit: Visit, at: gr.SelectData) -> dict:
+        if not isinstance(at.index, (list, tuple)) or len(at.index) < 2 or visit.eyes is None:
+            raise ValueError("this click names no place in the picture of the eyes")
+        box, side = shown_box(visit, visit.eyes), len(visit.view)
+        x, y = (number(value, "place", 0, side) * box.side / side for value in at.index[:2])
+        points = moved(visit.eyes.points, np.array([box.left + x, box.top + y]), box)
+        model = page.models[visit.model]
+        return answer(visit, second_look(model, visit.photo, points, calibrated(model), given=True))
+
+    outputs = [says, shown, marked, download, steps]
+    page.on(find.click, look, [], outputs, show_progress_on=find, concurrency_id="eyes")
+    page.on(marked.select, move, [], outputs, show_progress_on=marked, concurrency_id="eyes")
     page.after_decomposing([says, shown], lambda visit: {says: "", shown: gr.update(visible=False)})
 
 
-def found_in(model: Decomposer, visit: Visit) -> EyeSegmentation:
+def moved(places: np.ndarray | None, clicked: np.ndarray, box: faces.Box) -> np.ndarray:
+    """Two places (2, 2), the one nearer to a click moved there; without any, the other eye is where it often lies."""
+    if places is None:
+        places = np.array([[0.32, 0.45], [0.68, 0.45]]) * box.side + [box.left, box.top]
+    points = places.copy()
+    points[np.argmin(np.hypot(*(points - clicked).T))] = clicked
+    return points[np.argsort(points[:, 0])]
+
+
+def calibrated(model: Decomposer):
+    return parts_of(model.facts.eyes, model.config.branches)
+
+
+def found_in(model: Decomposer, visit: Visit) -> Eyes | NoEyes:
     """The eyes in the whole photo; in the square alone where the visitor marked it."""
-    return segment_eyes(visit.whole()) if visit.own.box.found == "given" else find_eyes(model, visit.photo)
+    given = visit.own.box.found == "given"
+    return segment_eyes(visit.whole(), calibrated(model)) if given else find_eyes(model, visit.photo)
 
 
-def view(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
+def shown_box(visit: Visit, eyes: Eyes | NoEyes) -> faces.Box:
+    return eyes.box or visit.own.box
+
+
+def view(visit: Visit, eyes: Eyes | NoEyes) -> np.ndarray:
     """The square in which the eyes were looked for, as large as the face is shown, (V, V, 3) uint8."""
-    return to_bytes(faces.crop(visit.photo, eyes.box, len(visit.view))) if eyes.box else visit.view
+    return to_bytes(faces.crop(visit.photo, shown_box(visit, eyes), len(visit.view)))
 
 
-def annotated(visit: Visit, eyes: EyeSegmentation) -> tuple[np.ndarray, list]:
-    """The face and its masks, as `gr.AnnotatedImage` takes them."""
-    masks = [eyes.left, eyes.right] if eyes.found else []
-    return view(visit, eyes), [(resized(mask, len(visit.view)), name) for mask, name in zip(masks, COLOURS)]
-
-
-def sentence(eyes: EyeSegmentation) -> str:
+def sentence(eyes: Eyes | NoEyes) -> str:
     """What was found, in words and numbers."""
     if not eyes.found:
-        reason = html.escape(eyes.reason)
-        return f'<p class="says"><b>No pair of eyes.</b> {reason} (confidence {eyes.confidence:.0%}).</p>'
+        reason = f"{html.escape(eyes.reason)} (confidence {eyes.confidence:.0%})"
+        return f'<p class="says"><b>No pair of eyes.</b> {reason}.</p>'
     rows = "<br>".join(
         f"{name.capitalize()}: centre ({e.x:.0f}, {e.y:.0f}), {e.axes[0]:.0f} x {e.axes[1]:.0f} pixels of the photo"
-        for name, e in zip(COLOURS, eyes.photo_eyes())
+        for name, e in zip(COLOURS, eyes.eyes)
     )
     return f'<p class="says"><b>Two eyes, confidence {eyes.confidence:.0%}.</b><br>{rows}</p>'
 
 
-def seen(visit: Visit, eyes: EyeSegmentation) -> str:
-    """What the procedure looked at: the initial surface, the image it segmented, the contour it ended with."""
-    parts = []
-    for plane, title, note in (
-        (eyes.surface, "Surface", "what Chan-Vese starts from: bright at the eyes"),
-        (eyes.flat, "Flat image", "layers that are even inside an eye"),
-    ):
-        if plane is not None:
-            parts.append(figure(_grey(plane), title, note))
-    if eyes.found:
-        parts.append(figure(contour(visit, eyes), "Contour", "where it came to rest"))
-    return figures(*parts)
+def seen(visit: Visit, eyes: Eyes | NoEyes) -> str:
+    """What the procedure looked at: the initial surface and the image it segmented."""
+    if not eyes.found:
+        return ""
+    return figures(
+        figure(_grey(eyes.surface), "Surface", "what Chan-Vese starts from: the mean eye, where the channels place it"),
+        figure(_grey(eyes.image), "Image", "what it segments: what the channels say is inside an eye"),
+    )
 
 
-def contour(visit: Visit, eyes: EyeSegmentation) -> np.ndarray:
-    """The face with the outline of each eye, (V, V, 3) uint8."""
-    drawn = view(visit, eyes)
-    for mask, colour in zip((eyes.left, eyes.right) if eyes.found else (), COLOURS.values()):
-        outline, _ = cv2.findContours(
-            resized(mask, len(drawn)).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
+def contour(visit: Visit, eyes: Eyes | NoEyes) -> np.ndarray:
+    """The face with the outline of each eye and a cross at each place, (V, V, 3) uint8."""
+    drawn, box = view(visit, eyes), shown_box(visit, eyes)
+    at = lambda points: np.rint((points - [box.left, box.top]) * (len(drawn) / box.side)).astype(np.int32)
+    width = max(1, len(drawn) // 200)
+    for k, colour in enumerate(COLOURS.values()):
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-        cv2.drawContours(drawn, outline, -1, rgb, max(1, len(drawn) // 200))
+        if eyes.found:
+            cv2.polylines(drawn, [at(eyes.polygons[k])], True, rgb, width, cv2.LINE_AA)
+        if eyes.points is not None:
+            x, y = at(eyes.points[k])
+            cv2.drawMarker(drawn, (int(x), int(y)), rgb, cv2.MARKER_CROSS, len(drawn) // 30, width)
     return drawn
 
 
@@ -118,19 +146,17 @@ def _grey(plane: np.ndarray) -> np.ndarray:
     return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def facts(eyes: EyeSegmentation) -> dict:
+def facts(eyes: Eyes | NoEyes) -> dict:
     """The same as numbers, in pixels of the whole photo."""
-    named = zip(("left", "right"), eyes.photo_eyes())
-    return {"found": eyes.found, "confidence": eyes.confidence, "reason": eyes.reason} | {
-        side: eye._asdict() for side, eye in named
-    }
+    sides = {side: eye._asdict() for side, eye in zip(("left", "right"), eyes.eyes)} if eyes.found else {}
+    return {"found": eyes.found, "confidence": eyes.confidence, "reason": None if eyes.found else eyes.reason} | sides
 
 
-def written(visit: Visit, eyes: EyeSegmentation) -> Path:
+def written(visit: Visit, eyes: Eyes) -> Path:
     """left.png and right.png as large as the photo, white on black, and eyes.json, in one ZIP."""
     path = place(f"{Path(visit.name).stem or 'photo'}.eyes.zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
-        for side, mask in zip(("left", "right"), eyes.photo_masks()):
+        for side, mask in zip(("left", "right"), eyes.masks):
             file.writestr(f"{side}.png", png(mask.astype(np.uint8) * 255))
         file.writestr("eyes.json", json.dumps(facts(eyes), indent=2))
     return path

@@ -11,6 +11,7 @@ from PIL import Image
 from .. import faces, photos
 from ..decomposer import Decomposer
 from ..decomposition import Base, Decomposition, Picture, Strengths, to_bytes
+from ..eyes.segment import Eyes, NoEyes
 from ..photos import Photo
 
 VIEW = 512  # pixels, the largest side at which the face is shown
@@ -31,6 +32,7 @@ class Visit:
     scene: np.ndarray  # (h, w, 3) uint8, the photo as it is shown
     before: str = ""  # path of `view` as a picture
     shared: bool = False  # an example, which many visitors look at
+    eyes: Eyes | NoEyes | None = None  # where they were looked for
 
     @property
     def photo(self) -> Photo:

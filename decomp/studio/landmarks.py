@@ -76,7 +76,7 @@ def find_landmarks(model, d: Decomposition) -> Landmarks:
     kind = model.config.face[model.domain_index(d.domain)]
     if kind == "human":
         eyes, how = eyes_by_cascade(d.photo, d.box), "cascade"
-    elif d.domain == "cat" and d.eyes:
+    elif d.domain == "cat" and model.facts.eyes:
         eyes, how = eyes_by_channels(model, d.photo), "channels"
     else:
         eyes, how = None, None
@@ -90,8 +90,8 @@ def find_landmarks(model, d: Decomposition) -> Landmarks:
 
 def eyes_by_channels(model, photo: Photo) -> np.ndarray | None:
     """A cat's eyes, (2, 2), or None."""
-    s = find_eyes(model, photo)
-    return np.array([[eye.x, eye.y] for eye in s.photo_eyes()]) if s.found else None
+    pair = find_eyes(model, photo)
+    return pair.centres if pair.found else None
 
 
 def eyes_by_cascade(photo: Photo, box: Box) -> np.ndarray | None:

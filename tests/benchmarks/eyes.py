@@ -14,26 +14,25 @@ from pathlib import Path
 import cv2
 import torch
 
-from decomp import faces, photos
+from decomp import photos
 from decomp.batch import folder as batch
 from decomp.decomposer import cached
-from decomp.eyes import finder, job, segment
+from decomp.eyes import job, places, segment
 from decomp.generator import BranchedGenerator
 
 COUNT = 60
 PARTS = {  # what is timed; none of these is called by another one
     "files": [(photos, "load"), (job, "overlay")],
     "network": [(BranchedGenerator, "forward")],
-    "detectors": [(faces, "detected")],
-    "search for the places": [(finder, "place"), (segment, "place")],
-    "Chan-Vese": [(segment, "chan_vese_mask")],
+    "search for the places": [(places, "search"), (places, "look_again")],
+    "outlines": [(segment, "outlined")],
 }
 
 
 def timed(spent: dict) -> None:
     """Replace the functions of PARTS by some that add their seconds to `spent`."""
-    for part, places in PARTS.items():
-        for owner, name in places:
+    for part, functions in PARTS.items():
+        for owner, name in functions:
             setattr(owner, name, _timing(getattr(owner, name), part, spent))
 
 
@@ -51,7 +50,7 @@ def run(source: Path, processes: int) -> float:
     """Seconds for the whole folder, processes started included."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
-        batch.run(source, Path(out), job.Eyes("animals"), folder=".eyes", skip_existing=False, jobs=processes)
+        batch.run(source, Path(out), job.FindEyes("animals"), folder=".eyes", skip_existing=False, jobs=processes)
         return time.perf_counter() - started
 
 

@@ -43,8 +43,8 @@ def measure(command: str, path: Path) -> None:
 
     def work(source) -> None:
         if command == "eyes":
-            eyes = find_eyes(model, source)
-            sum(mask.any() for mask in eyes.photo_masks())
+            pair = find_eyes(model, source)
+            sum(mask.any() for mask in pair.masks) if pair.found else None
             return
         d = model.decompose(photos.load(source), "cat")
         if command == "recompose":
