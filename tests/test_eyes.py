@@ -59,7 +59,7 @@ def ellipses(p: Pose) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def parts() -> EyeParts:
-    """Both networks, trained on forty drawn faces and eight squares of noise, for five seconds."""
+    """Both networks, trained on 32 drawn faces and eight squares of noise; their certainty, on others."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     drawn = [(p := pose(rng), face(p, i)) for i in range(32)]
@@ -67,13 +67,25 @@ def parts() -> EyeParts:
     maps = [layers_of(d).numpy() for _, d in drawn]
     for i in range(8):
         listed.append(views.View(np.zeros(0), None, 0))
-        maps.append(gaussian_filter(np.random.default_rng(i).normal(size=maps[0].shape), (0, 2, 2)).astype(np.float32))
+        maps.append(noise(i, maps[0].shape, (0, 2, 2)))
     seen = calibrate.Seen(listed, np.stack(maps))
     lens = calibrate.mean_lens([Marked(None, p.points(), ellipses(p)) for p, _ in drawn])
     pair = calibrate.fit_places(*calibrate.place_lessons(seen, 0), epochs=40)
-    lessons = [calibrate.outline_lessons(seen, 0, lens, lids) for lids in (False, True)]
-    line = calibrate.fit_outlines(*lessons)
-    return EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (8.0, 0.0), 0.5)
+    lessons = calibrate.outline_lessons(seen, 0, lens, True)
+    line = calibrate.fit_outlines(lessons, lessons)
+    raw = EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
+    new = [face(pose(rng), 50 + i) for i in range(8)]
+    blank = [replace(d, channels=noise(60 + i, d.channels.shape, (0, 2, 2, 0))) for i, d in enumerate(new)]
+    logits = [[logit(segment_eyes(d, raw).confidence) for d in squares] for squares in (new, blank)]
+    return replace(raw, certainty=(8.0, -8.0 * float(np.mean(logits))), least=0.5)  # 0.5 between faces and noise
+
+
+def logit(p: float) -> float:
+    return float(np.log(p / (1 - p)))
+
+
+def noise(seed: int, shape, blur) -> np.ndarray:
+    return gaussian_filter(np.random.default_rng(seed).normal(size=shape), blur).astype(np.float32)
 
 
 def test_both_eyes_are_found_and_outlined(parts):
@@ -81,8 +93,8 @@ def test_both_eyes_are_found_and_outlined(parts):
     off, overlap = [], []
     for i in range(100, 106):
         p = pose(rng)
-        pair = segment_eyes(face(p, i), parts, certainty=0.1)
-        assert pair.found and pair.confidence >= 0.1
+        pair = segment_eyes(face(p, i), parts)
+        assert pair.found and pair.confidence >= 0.5
         off.append(errors(pair.centres, p.points()).max())
         truth = [filled(line, SIDE, SIDE) for line in ellipses(p)]
         overlap += [iou(mask, true) for mask, true in zip(pair.masks, truth)]
@@ -96,8 +108,8 @@ def test_both_eyes_are_found_and_outlined(parts):
 
 def test_nothing_is_guessed(parts):
     rng = np.random.default_rng(2)
-    noise = gaussian_filter(rng.normal(size=(3, SIDE, SIDE, 3)), (0, 2, 2, 0)).astype(np.float32)
-    pair = segment_eyes(replace(face(pose(rng), 200), channels=noise), parts)
+    d = face(pose(rng), 200)
+    pair = segment_eyes(replace(d, channels=noise(2, d.channels.shape, (0, 2, 2, 0))), parts)
     assert not pair.found and "no pair of eyes" in pair.reason
     sure = segment_eyes(face(pose(rng), 201), parts, certainty=1.0)
     assert not sure.found and sure.points.shape == (2, 2)
@@ -302,7 +314,8 @@ def test_views_keep_the_marks_where_the_eyes_are(tmp_path):
         photo[np.hypot(x - point[0], y - point[1]) < 12] = 255
     Image.fromarray(photo).save(tmp_path / "cat_1.png")
     seen = 0
-    for view in views.views([Marked(tmp_path / "cat_1.png", eyes)] * 8, []):
+    cat = Marked(tmp_path / "cat_1.png", eyes)
+    for view in (view for number in range(8) for view in views.views(cat, number, [])):
         assert view.picture.shape == (SIDE, SIDE, 3) and view.eyes[0, 0] <= view.eyes[1, 0]
         for column, row in view.eyes:
             if 3 < column < SIDE - 3 and 3 < row < SIDE - 3 and view.pose.iod > 16:

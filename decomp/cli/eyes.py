@@ -61,6 +61,7 @@ def calibrate_eyes(
         list[Path], typer.Option(help="a folder of photos without cats; may be given several times", exists=True)
     ] = [],  # noqa: B006
     epochs: Annotated[int, typer.Option(min=1, help="of training the network that finds the places")] = 12,
+    jobs: Jobs = 1,
 ):
     """Measure how the channels show a cat's eyes, on photos whose eyes are marked (needs scikit-learn)."""
     import json
@@ -69,7 +70,7 @@ def calibrate_eyes(
     from ..photos import PhotoError
 
     try:
-        parts, reached = calibrate.calibrate(str(weights), data, without, epochs)
+        parts, reached = calibrate.calibrate(str(weights), data, without, epochs, jobs)
     except ImportError as error:
         usage(f"{error.name} is not installed; `pip install 'decomp[train]'`")
     except (PhotoError, ValueError) as error:

@@ -6,9 +6,11 @@ points and then on marked eyelids, where there are some; and, from answers to ph
 train on, how far a logit can be trusted. Half of the photos train one pair of networks, half the other.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,19 +19,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import photos
+from ..batch.pool import each
 from ..channels import ChannelFacts
 from ..decomposer import Decomposer, cached
 from . import finder, outlines, places
 from .marked import RIGHT, WRONG, Marked, errors, marked, outline, with_lids
 from .parts import HALVES, EyeParts, packed
 from .places import PairNet, Pose, maps_of
-from .segment import NoEyes
-from .views import CANVAS, View, views
+from .views import CANVAS, View, backgrounds, views
 
 MOST_WRONG = 0.015  # of all photos of cats: the least confidence is set for this
 MOST_FALSE = 0.03  # likewise of photos without a cat
 EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 10, 10
 BATCH, RATE, DECAY = 64, 5e-3, 0.05
+CHUNK = 16  # photos that one process takes at a time
 JUDGED = 150  # photos of cats that the certainty is measured on, at most; and a third as many without
 WITHOUT_LIDS = outline(
     np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.16]])
@@ -69,20 +72,56 @@ def _large(path: Path) -> bool:
         return False
 
 
-def seen(model: Decomposer, cats: list[Marked], others: list[Path], seed: int = 0, batch: int = 8) -> Seen:
-    """Views of all photos through the network."""
-    listed = list(tqdm(views(cats, others, seed), "views"))
+def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
+    """Views through the network."""
     m, side = model.config.branches, CANVAS // 2
     maps = np.empty((len(listed), 3 * (m + 1), side, side), np.float16)
     target = model.domain_index("cat")
-    for i in tqdm(range(0, len(listed), batch), "channels"):
+    for i in range(0, len(listed), batch):
         pictures = np.stack([view.picture for view in listed[i : i + batch]]).astype(np.float32) / 127.5 - 1
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         output = model.runtime(x, torch.full((len(x), m), target))
-        maps[i : i + batch] = maps_of(
-            torch.cat([output.residual[:, None], output.channels], dim=1).float().cpu()
-        ).numpy()
+        layers = torch.cat([output.residual[:, None], output.channels], dim=1)
+        maps[i : i + batch] = maps_of(layers.float().cpu()).numpy()
     return Seen(listed, maps)
+
+
+class Lessons(NamedTuple):
+    """What some views teach the networks of one half."""
+
+    places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
+    mean_eyes: tuple[Tensor, Tensor]  # see `outline_lessons`
+    lids: tuple[Tensor, Tensor]
+
+    @classmethod
+    def joined(cls, parts: list["Lessons"]) -> "Lessons":
+        join = lambda arrays: (np.concatenate if isinstance(arrays[0], np.ndarray) else torch.cat)(arrays)
+        return cls(*(tuple(map(join, zip(*(part[k] for part in parts)))) for k in range(3)))
+
+
+def lessons(
+    name: str, others: tuple[Path, ...], lens: np.ndarray, chunk: list[tuple[int, Marked | Path]]
+) -> list[Lessons]:
+    """Of some photos, for each half: views of them through the network, and what they teach.
+
+    Args:
+        others: photos without a cat's eyes, some of which faces are laid on.
+        chunk: photos and their numbers, see `views`.
+    """
+    behind = backgrounds(others)
+    of = seen(cached(name), [view for number, item in chunk for view in views(item, number, behind)])
+    seed = chunk[0][0]
+    return [
+        Lessons(place_lessons(of, half, seed), *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)))
+        for half in range(HALVES)
+    ]
+
+
+def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
+    """The two networks of one half, packed."""
+    half, of = of_half
+    torch.manual_seed(half)
+    return packed(fit_places(*of.places, epochs, half)), packed(fit_outlines(of.mean_eyes, of.lids, half))
 
 
 # -------------------------------------------------------------------------------------------------------------- places
@@ -103,7 +142,9 @@ def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tenso
             maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
             true.append(eyes or Pose(np.nan, np.nan, np.nan, np.nan))
             poses.append(pose)
-    return np.stack(maps), *targets(np.array(true), np.array(poses))
+    side, planes = places.AROUND, of.maps.shape[1]
+    upright = np.array(maps, np.float16).reshape(-1, planes, side, side)
+    return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
 
 
 def _beside(eyes: Pose, rng) -> Pose:
@@ -142,7 +183,7 @@ def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.float32(wanted)), torch.from_numpy(np.float32(np.nan_to_num(np.stack(offsets, axis=1))))
 
 
-def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = EPOCHS) -> PairNet:
+def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = EPOCHS, line: int = 0) -> PairNet:
     """Quality focal loss (Li et al., 2020) on the logits, L1 on the offsets where there is a pair."""
 
     def loss(net: PairNet, at: np.ndarray) -> Tensor:
@@ -154,18 +195,18 @@ def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = 
         units = torch.tensor([1, 1, 0.5, 0.5])[:, None, None]
         return focal + 2 * (weight * ((off - o).abs() * units).sum(dim=1)).sum() / weight.sum().clamp(min=1)
 
-    return trained(PairNet(maps.shape[1]), len(maps), loss, epochs, RATE)
+    return trained(PairNet(maps.shape[1]), len(maps), loss, epochs, RATE, line)
 
 
-def trained(net: nn.Module, count: int, loss, epochs: int, rate: float) -> nn.Module:
-    """AdamW with one cycle of the learning rate; `loss(net, indices)`."""
+def trained(net: nn.Module, count: int, loss, epochs: int, rate: float, line: int = 0) -> nn.Module:
+    """AdamW with one cycle of the learning rate; `loss(net, indices)`, `line`: of the terminal, for the progress."""
     batch = min(BATCH, count)
     optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=DECAY)
     steps = epochs * (count // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
     rng = np.random.default_rng(0)
     net.train()
-    for _ in tqdm(range(epochs), type(net).__name__):
+    for _ in tqdm(range(epochs), type(net).__name__, position=line):
         order = rng.permutation(count)
         for i in range(0, count - batch + 1, batch):
             optimizer.zero_grad()
@@ -223,7 +264,7 @@ def _framed(view: View) -> bool:
     return bool(view.pose.iod > 30 and ((view.eyes > 6) & (view.eyes < CANVAS - 6)).all())
 
 
-def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor]) -> outlines.OutlineNet:
+def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor], line: int = 0) -> outlines.OutlineNet:
     """Cross-entropy and Dice loss; first on the mean eye at marked points, then on marked eyelids."""
     net = outlines.OutlineNet(mean_eyes[0].shape[1])
     for (patches, masks), epochs, rate in ((mean_eyes, OUTLINE_EPOCHS, RATE), (lids, LIDS_EPOCHS, RATE / 2.5)):
@@ -235,25 +276,23 @@ def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor]) 
             return F.binary_cross_entropy_with_logits(logits, m) + dice.mean()
 
         if len(patches):
-            trained(net, len(patches), loss, epochs, rate)
+            trained(net, len(patches), loss, epochs, rate, line)
     return net.eval()
 
 
 # -------------------------------------------------------------------------------------------------------- how certain
 
 
-def answers(model: Decomposer, cats: list[Marked], others: list[Path], parts: EyeParts) -> dict[str, np.ndarray]:
-    """Logit and error of the worse eye for photos that the answering networks did not train on; error inf: no cat."""
-    logit, error = [], []
+def answer(name: str, parts: EyeParts, item: tuple[int, Marked | Path]) -> tuple[float, float]:
+    """Logit, and error of the worse eye, for a photo that the answering networks did not train on; inf: no cat."""
+    number, photo = item
+    cat = isinstance(photo, Marked)
     raw = replace(parts, certainty=(1.0, 0.0), least=0.0)  # confidence is then the logistic function of the logit
-    items = [(m.path, m.eyes, m.half) for m in cats] + [(path, None, number % 2) for number, path in others]
-    for path, eyes, half in tqdm(items, "certainty"):
-        pair = finder.find_pairs(model, path, 1, raw.half(half), certainty=0.0)[0]
-        p = np.clip(pair.confidence, 1e-9, 1 - 1e-9)
-        logit.append(np.log(p / (1 - p)))
-        off = isinstance(pair, NoEyes) or eyes is None
-        error.append(np.inf if off else errors(pair.centres, eyes).max())
-    return {"logit": np.array(logit), "error": np.array(error), "cat": np.arange(len(items)) < len(cats)}
+    path, half = (photo.path, photo.half) if cat else (photo, number % 2)
+    pair = finder.find_pairs(cached(name), path, 1, raw.half(half), certainty=0.0)[0]
+    p = np.clip(pair.confidence, 1e-9, 1 - 1e-9)
+    error = errors(pair.centres, photo.eyes).max() if cat and pair.found else np.inf
+    return float(np.log(p / (1 - p))), float(error)
 
 
 def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
@@ -281,37 +320,39 @@ def _least(confidence: np.ndarray, wrong: np.ndarray, most: float) -> float:
     return float(confidence[order][enough[-1]]) if len(enough) else 1.0
 
 
-def calibrate(name: str, data: Path, without: Iterable[Path] = (), epochs: int = EPOCHS) -> tuple[EyeParts, dict]:
+def calibrate(
+    name: str, data: Path, without: Iterable[Path] = (), epochs: int = EPOCHS, jobs: int = 1
+) -> tuple[EyeParts, dict]:
     """All parts of a model, and what its two halves reached on each other's photos.
 
     Args:
         name: the model.
         data: a folder with marked photos, see `marked.py`.
         without: folders of photos without a cat, of which at most 600 in all are taken, evenly.
+        jobs: number of processes.
     Raises:
         PhotoError: a list or a photo cannot be read. ValueError: no such model, or it has no class "cat".
     """
-    torch.manual_seed(0)
-    model = cached(name)
-    model.domain_index("cat")
+    cached(name).domain_index("cat")
     whole = marked(data, "photos")
     names = {m.path.stem for m in whole}
     cats = whole + [m for m in marked(data, "crops") if m.path.stem not in names]
     lids = with_lids(data)
     folders = [photos.find(Path(folder)) for folder in without]
     others = scenes() + [path for found in folders for path in found[:: max(1, len(found) * len(folders) // 600)]]
-    of = seen(model, cats + lids, others)
     lens = mean_lens(lids)
-    pair_nets, outline_nets = [], []
-    for half in range(HALVES):
-        pair_nets.append(packed(fit_places(*place_lessons(of, half), epochs)))
-        lessons = [outline_lessons(of, half, lens, marked_lids) for marked_lids in (False, True)]
-        outline_nets.append(packed(fit_outlines(*lessons)))
+    numbered = list(enumerate([*cats, *lids, *others]))
+    chunks = [numbered[i : i + CHUNK] for i in range(0, len(numbered), CHUNK)]
+    work = functools.partial(lessons, name, tuple(others), lens)
+    of_chunks = list(tqdm(each(work, chunks, jobs), f"channels, {CHUNK} photos each", len(chunks)))
+    halves = [(half, Lessons.joined(list(of))) for half, of in enumerate(zip(*of_chunks))]
+    nets = list(each(functools.partial(fitted, epochs), halves, jobs))
     polygon = tuple(round(float(n), 4) for n in lens.ravel())
-    parts = EyeParts(tuple(pair_nets), tuple(outline_nets), polygon, (1.0, 0.0), 0.0)
+    parts = EyeParts(*zip(*nets), polygon, (1.0, 0.0), 0.0)
     some = lambda listed, count: listed[:: max(1, len(listed) // count)]
-    judged, numbered = some(cats, JUDGED), some(list(enumerate(others)), JUDGED // 3)
-    told = answers(model, judged, numbered, parts)
+    judged = [*some(numbered[: len(cats)], JUDGED), *some(numbered[-len(others) :], JUDGED // 3)]
+    told = np.array(list(tqdm(each(functools.partial(answer, name, parts), judged, jobs), "certainty", len(judged))))
+    told = {"logit": told[:, 0], "error": told[:, 1], "cat": np.array([isinstance(m, Marked) for _, m in judged])}
     (a, b), least = certainty(told)
     parts = replace(parts, certainty=(round(a, 4), round(b, 4)), least=round(least, 4))
     return parts, figures(told, parts)

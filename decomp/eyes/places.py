@@ -88,9 +88,10 @@ def normalised(maps: Float[Tensor, "b planes h w"]) -> Float[Tensor, "b planes h
     """Each layer in units of its own contrast, 70 % of it measured near by and 30 % everywhere."""
     u = maps.unflatten(1, (-1, 3))
     u = u - u.mean(dim=(3, 4), keepdim=True)
-    energy = u.square().mean(dim=2)
+    near = energy = u.square().mean(dim=2)
     window = min(WINDOW, (min(maps.shape[2:]) - 1) // 2 * 2 + 1)
-    near = F.avg_pool2d(energy, window, 1, window // 2, count_include_pad=False)
+    for size in ((window, 1), (1, window)):  # one after the other: the mean of a square
+        near = F.avg_pool2d(near, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
     contrast = (0.7 * near + 0.3 * energy.mean(dim=(2, 3), keepdim=True)).sqrt()
     return (u / (contrast[:, :, None] + 2e-3)).clamp(-4, 4).flatten(1, 2)
 

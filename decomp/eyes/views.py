@@ -4,6 +4,7 @@ A view is a canvas of CANVAS x CANVAS pixels, about what the network sees at onc
 lie in it, if any do.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,25 +39,34 @@ class View:
         return None if self.eyes is None else pose_of(self.eyes)
 
 
-def views(cats: list[Marked], others: list[Path], seed: int = 0) -> Iterator[View]:
-    """All views; `others`: photos without a cat's eyes."""
-    backgrounds = [pixels(path) for path in others[:: max(1, len(others) // 60)]]
-    for number, m in enumerate(cats):
-        rng = np.random.default_rng((seed, number))
-        photo = pixels(m.path)
-        cropped = iod(m.eyes) > CROPPED * max(photo.shape[:2])
-        for _ in range(OF_LIDS if m.lids else OF_CROP if cropped else OF_PHOTO):
-            yield around(m, photo, backgrounds if cropped and not m.lids else [], rng)
-        for _ in range(0 if cropped or m.lids else ELSEWHERE):
-            to_canvas = anywhere(photo, rng, closest=5)
-            picture = changed(warped(photo, to_canvas, cv2.BORDER_REPLICATE), rng)
-            yield View(picture, ordered(m.eyes @ to_canvas[:, :2].T + to_canvas[:, 2]), m.half)
-    for number, path in enumerate(others):
-        rng = np.random.default_rng((seed, 1, number))
-        photo = pixels(path)
+def views(item: Marked | Path, number: int, behind: list[np.ndarray], seed: int = 0) -> Iterator[View]:
+    """The views of one photo; a path: of a photo without a cat's eyes.
+
+    Args:
+        number: of the photo, from which all that is random follows.
+        behind: pictures that a face may be laid on.
+    """
+    cat = isinstance(item, Marked)
+    rng = np.random.default_rng((seed, number))
+    photo = pixels(item.path if cat else item)
+    if not cat:
         for _ in range(1 if min(photo.shape[:2]) < 300 else OF_SCENE):
             to_canvas = anywhere(photo, rng, closest=2)
             yield View(changed(warped(photo, to_canvas, cv2.BORDER_REFLECT), rng), None, number % 2)
+        return
+    cropped = iod(item.eyes) > CROPPED * max(photo.shape[:2])
+    for _ in range(OF_LIDS if item.lids else OF_CROP if cropped else OF_PHOTO):
+        yield around(item, photo, behind if cropped and not item.lids else [], rng)
+    for _ in range(0 if cropped or item.lids else ELSEWHERE):
+        to_canvas = anywhere(photo, rng, closest=5)
+        picture = changed(warped(photo, to_canvas, cv2.BORDER_REPLICATE), rng)
+        yield View(picture, ordered(item.eyes @ to_canvas[:, :2].T + to_canvas[:, 2]), item.half)
+
+
+@functools.lru_cache(maxsize=1)
+def backgrounds(others: tuple[Path, ...]) -> list[np.ndarray]:
+    """Some sixty pictures without a cat's eyes."""
+    return [pixels(path) for path in others[:: max(1, len(others) // 60)]]
 
 
 def pixels(path: Path) -> np.ndarray:
