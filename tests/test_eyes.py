@@ -70,7 +70,7 @@ def parts() -> EyeParts:
         maps.append(noise(i, maps[0].shape, (0, 2, 2)))
     seen = calibrate.Seen(listed, np.stack(maps))
     lens = calibrate.mean_lens([Marked(None, p.points(), ellipses(p)) for p, _ in drawn])
-    pair = calibrate.fit_places(*calibrate.place_lessons(seen, 0), epochs=40)
+    pair = calibrate.fit_places(PairNet(12), *calibrate.place_lessons(seen, 0), calibrate.Course(40))
     lessons = calibrate.outline_lessons(seen, 0, lens, True)
     line = calibrate.fit_outlines(lessons, lessons)
     raw = EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
@@ -328,7 +328,7 @@ def test_views_keep_the_marks_where_the_eyes_are(tmp_path):
 def test_targets_are_where_the_pair_is():
     true = np.array([[30.0, 32.0, 20.0, 0.2]])
     wanted, offsets = calibrate.targets(true, np.array([[32.0, 32.0, 18.0, 0.1]]))
-    row, column = np.unravel_index(wanted[0].argmax(), wanted[0].shape)
+    row, column = np.unravel_index(int(wanted[0].argmax()), wanted[0].shape)
     side = places.AROUND
     u = ((column + 0.5) * places.STEP - side / 2) / places.PER_IOD + float(offsets[0, 0, row, column])
     v = ((row + 0.5) * places.STEP - side / 2) / places.PER_IOD + float(offsets[0, 1, row, column])

@@ -7,6 +7,7 @@ train on, how far a logit can be trusted. Half of the photos train one pair of n
 """
 
 import functools
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,10 +31,12 @@ from .views import CANVAS, View, backgrounds, views
 
 MOST_WRONG = 0.015  # of all photos of cats: the least confidence is set for this
 MOST_FALSE = 0.03  # likewise of photos without a cat
-EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 10, 10
-BATCH, RATE, DECAY = 64, 5e-3, 0.05
+PROVISIONAL = 6.0, 0.0  # certainty with which photos are searched while it is measured
+EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
+BATCH, HARDER_BATCH = 64, 32
+RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05
 CHUNK = 16  # photos that one process takes at a time
-JUDGED = 150  # photos of cats that the certainty is measured on, at most; and a third as many without
+JUDGED_OTHERS = 60  # about: photos without a cat that the certainty is measured on, beside all whole photos of cats
 WITHOUT_LIDS = outline(
     np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.16]])
 )  # the mean eye where none is marked
@@ -90,13 +93,19 @@ class Lessons(NamedTuple):
     """What some views teach the networks of one half."""
 
     places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
+    whole: list[tuple[np.ndarray, Pose]]  # maps of whole photos, float16, as the first look sees them; the eyes there
     mean_eyes: tuple[Tensor, Tensor]  # see `outline_lessons`
     lids: tuple[Tensor, Tensor]
 
     @classmethod
     def joined(cls, parts: list["Lessons"]) -> "Lessons":
-        join = lambda arrays: (np.concatenate if isinstance(arrays[0], np.ndarray) else torch.cat)(arrays)
-        return cls(*(tuple(map(join, zip(*(part[k] for part in parts)))) for k in range(3)))
+        places, whole, mean_eyes, lids = zip(*parts)
+        return cls(joined(places), list(itertools.chain(*whole)), joined(mean_eyes), joined(lids))
+
+
+def joined(parts: Iterable[tuple]) -> tuple:
+    """Tuples of arrays or of tensors, each joined along its first axis."""
+    return tuple((np.concatenate if isinstance(of[0], np.ndarray) else torch.cat)(of) for of in zip(*parts))
 
 
 def lessons(
@@ -108,20 +117,34 @@ def lessons(
         others: photos without a cat's eyes, some of which faces are laid on.
         chunk: photos and their numbers, see `views`.
     """
-    behind = backgrounds(others)
-    of = seen(cached(name), [view for number, item in chunk for view in views(item, number, behind)])
-    seed = chunk[0][0]
+    model, behind, seed = cached(name), backgrounds(others), chunk[0][0]
+    of = seen(model, [view for number, item in chunk for view in views(item, number, behind)])
+    cats = [item for _, item in chunk if isinstance(item, Marked)]
     return [
-        Lessons(place_lessons(of, half, seed), *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)))
+        Lessons(
+            place_lessons(of, half, seed),
+            [of_whole(model, m) for m in cats if m.half == half and not m.cropped],
+            *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)),
+        )
         for half in range(HALVES)
     ]
+
+
+def of_whole(model: Decomposer, m: Marked) -> tuple[np.ndarray, Pose]:
+    """The maps of the first look, and the eyes in them."""
+    small, scale = finder.small_copy(photos.load(m.path), finder.LONGEST[0])
+    return finder.whole_maps(model, small).half().numpy(), places.pose_of(m.eyes / (2 * scale))
 
 
 def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
     """The two networks of one half, packed."""
     half, of = of_half
     torch.manual_seed(half)
-    return packed(fit_places(*of.places, epochs, half)), packed(fit_outlines(of.mean_eyes, of.lids, half))
+    net = PairNet(of.places[0].shape[1])
+    fit_places(net, *of.places, Course(epochs, line=half))
+    harder = joined([of.places, whole_lessons(net, of.whole, half)])
+    fit_places(net, *harder, Course(min(epochs, HARDER_EPOCHS), HARDER_RATE, HARDER_BATCH, half))
+    return packed(net), packed(fit_outlines(of.mean_eyes, of.lids, half))
 
 
 # -------------------------------------------------------------------------------------------------------------- places
@@ -137,7 +160,7 @@ def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tenso
         planes, side = torch.from_numpy(planes.astype(np.float32)), CANVAS / 2
         eyes = view.pose and view.pose.scaled(0.5)
         clear = eyes is not None and 0 < eyes.x < side and 0 < eyes.y < side
-        starts = [_beside(eyes, rng), _misjudged(eyes, rng)] if clear else [_random(side, rng)]
+        starts = [beside(eyes, rng), misjudged(eyes, rng)] if clear else [_random(side, rng)]
         for pose in starts:
             maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
             true.append(eyes or Pose(np.nan, np.nan, np.nan, np.nan))
@@ -147,12 +170,12 @@ def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tenso
     return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
 
 
-def _beside(eyes: Pose, rng) -> Pose:
+def beside(eyes: Pose, rng) -> Pose:
     x, y = eyes.at(*rng.normal(0, 0.4, 2))
     return Pose(x, y, eyes.iod * np.exp(rng.normal(0, 0.15)), eyes.tilt + rng.normal(0, 0.2))
 
 
-def _misjudged(eyes: Pose, rng) -> Pose:
+def misjudged(eyes: Pose, rng) -> Pose:
     """Seen at a size at which the same pair must not be told for one."""
     x, y = eyes.at(*rng.normal(0, 0.8, 2))
     return Pose(x, y, eyes.iod * np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 1)), rng.normal(0, 0.5))
@@ -161,7 +184,7 @@ def _misjudged(eyes: Pose, rng) -> Pose:
 def _random(side: float, rng) -> Pose:
     x, y = rng.uniform(0.25, 0.75, 2) * side
     distance = np.exp(rng.uniform(np.log(0.7 * places.IODS[0]), np.log(places.IODS[-1])))
-    return Pose(x, y, distance, rng.choice(places.TILTS) + rng.normal(0, 0.1))
+    return Pose(x, y, distance, rng.choice(places.UPRIGHT + places.TILTED) + rng.normal(0, 0.1))
 
 
 def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -183,7 +206,39 @@ def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.float32(wanted)), torch.from_numpy(np.float32(np.nan_to_num(np.stack(offsets, axis=1))))
 
 
-def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = EPOCHS, line: int = 0) -> PairNet:
+def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int = 0) -> tuple:
+    """As `place_lessons`, from whole photos: the eyes, and what this net takes for eyes there."""
+    rng = np.random.default_rng((seed, 1))
+    maps, true, poses = [], [], []
+    for planes, eyes in whole:
+        planes = torch.from_numpy(planes.astype(np.float32))
+        width = planes.shape[2]
+        for mirrored in (False, True):  # the channels of a mirrored photo are nearly mirrored channels
+            if mirrored:
+                planes, eyes = planes.flip(2), eyes._replace(x=width - eyes.x, tilt=-eyes.tilt)
+            starts = [beside(eyes, rng) for _ in range(4)] + [misjudged(eyes, rng) for _ in range(2)]
+            tilts = places.UPRIGHT if mirrored else places.TILTED
+            wrong = [p.pose for p in places.search([net], planes, 8, tilts) if not places.near(p.pose, eyes)]
+            starts += [anew._replace(x=anew.x + rng.normal(0, 0.3 * anew.iod)) for anew in wrong[:7]]
+            for pose in starts:
+                maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
+                true.append(eyes)
+                poses.append(pose)
+    side, planes = places.AROUND, next(net.parameters()).shape[1]
+    upright = np.array(maps, np.float16).reshape(-1, planes, side, side)
+    return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
+
+
+class Course(NamedTuple):
+    """How a network is trained."""
+
+    epochs: int
+    rate: float = RATE
+    batch: int = BATCH
+    line: int = 0  # of the terminal, for the progress
+
+
+def fit_places(net: PairNet, maps: np.ndarray, wanted: Tensor, offsets: Tensor, course: Course) -> PairNet:
     """Quality focal loss (Li et al., 2020) on the logits, L1 on the offsets where there is a pair."""
 
     def loss(net: PairNet, at: np.ndarray) -> Tensor:
@@ -195,18 +250,18 @@ def fit_places(maps: np.ndarray, wanted: Tensor, offsets: Tensor, epochs: int = 
         units = torch.tensor([1, 1, 0.5, 0.5])[:, None, None]
         return focal + 2 * (weight * ((off - o).abs() * units).sum(dim=1)).sum() / weight.sum().clamp(min=1)
 
-    return trained(PairNet(maps.shape[1]), len(maps), loss, epochs, RATE, line)
+    return trained(net, len(maps), loss, course)
 
 
-def trained(net: nn.Module, count: int, loss, epochs: int, rate: float, line: int = 0) -> nn.Module:
-    """AdamW with one cycle of the learning rate; `loss(net, indices)`, `line`: of the terminal, for the progress."""
-    batch = min(BATCH, count)
+def trained(net: nn.Module, count: int, loss, course: Course) -> nn.Module:
+    """AdamW with one cycle of the learning rate; `loss(net, indices)`."""
+    epochs, rate, batch = course.epochs, course.rate, min(course.batch, count)
     optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=DECAY)
     steps = epochs * (count // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
     rng = np.random.default_rng(0)
     net.train()
-    for _ in tqdm(range(epochs), type(net).__name__, position=line):
+    for _ in tqdm(range(epochs), type(net).__name__, position=course.line):
         order = rng.permutation(count)
         for i in range(0, count - batch + 1, batch):
             optimizer.zero_grad()
@@ -267,7 +322,8 @@ def _framed(view: View) -> bool:
 def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor], line: int = 0) -> outlines.OutlineNet:
     """Cross-entropy and Dice loss; first on the mean eye at marked points, then on marked eyelids."""
     net = outlines.OutlineNet(mean_eyes[0].shape[1])
-    for (patches, masks), epochs, rate in ((mean_eyes, OUTLINE_EPOCHS, RATE), (lids, LIDS_EPOCHS, RATE / 2.5)):
+    courses = Course(OUTLINE_EPOCHS, line=line), Course(LIDS_EPOCHS, LIDS_RATE, line=line)
+    for (patches, masks), course in zip((mean_eyes, lids), courses):
 
         def loss(net: nn.Module, at: np.ndarray, patches=patches, masks=masks) -> Tensor:
             logits, m = net(patches[at]), masks[at]
@@ -276,7 +332,7 @@ def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor], 
             return F.binary_cross_entropy_with_logits(logits, m) + dice.mean()
 
         if len(patches):
-            trained(net, len(patches), loss, epochs, rate, line)
+            trained(net, len(patches), loss, course)
     return net.eval()
 
 
@@ -287,12 +343,13 @@ def answer(name: str, parts: EyeParts, item: tuple[int, Marked | Path]) -> tuple
     """Logit, and error of the worse eye, for a photo that the answering networks did not train on; inf: no cat."""
     number, photo = item
     cat = isinstance(photo, Marked)
-    raw = replace(parts, certainty=(1.0, 0.0), least=0.0)  # confidence is then the logistic function of the logit
+    raw = replace(parts, certainty=PROVISIONAL, least=0.0)
     path, half = (photo.path, photo.half) if cat else (photo, number % 2)
     pair = finder.find_pairs(cached(name), path, 1, raw.half(half), certainty=0.0)[0]
-    p = np.clip(pair.confidence, 1e-9, 1 - 1e-9)
+    p = np.clip(pair.confidence if pair.found else 0.0, 1e-5, 1 - 1e-5)
     error = errors(pair.centres, photo.eyes).max() if cat and pair.found else np.inf
-    return float(np.log(p / (1 - p))), float(error)
+    a, b = PROVISIONAL
+    return float((np.log(p / (1 - p)) - b) / a), float(error)
 
 
 def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
@@ -348,9 +405,8 @@ def calibrate(
     halves = [(half, Lessons.joined(list(of))) for half, of in enumerate(zip(*of_chunks))]
     nets = list(each(functools.partial(fitted, epochs), halves, jobs))
     polygon = tuple(round(float(n), 4) for n in lens.ravel())
-    parts = EyeParts(*zip(*nets), polygon, (1.0, 0.0), 0.0)
-    some = lambda listed, count: listed[:: max(1, len(listed) // count)]
-    judged = [*some(numbered[: len(cats)], JUDGED), *some(numbered[-len(others) :], JUDGED // 3)]
+    parts = EyeParts(*zip(*nets), polygon, PROVISIONAL, 0.0)
+    judged = numbered[: len(whole)] + numbered[-len(others) :][:: max(1, len(others) // JUDGED_OTHERS) | 1]
     told = np.array(list(tqdm(each(functools.partial(answer, name, parts), judged, jobs), "certainty", len(judged))))
     told = {"logit": told[:, 0], "error": told[:, 1], "cat": np.array([isinstance(m, Marked) for _, m in judged])}
     (a, b), least = certainty(told)

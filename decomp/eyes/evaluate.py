@@ -108,7 +108,7 @@ def whole_square(image: np.ndarray) -> np.ndarray | None:
 
 def first_look(case: Case) -> Answer | None:
     """The best place of the small copy, never looked at again."""
-    listed = finder.first_look(case.model, case.photo, finder.LONGEST[0], 1, case.parts)
+    listed = next(finder.proposals(case.model, case.photo, 1, case.parts))
     return Answer(listed[0]) if listed and case.pair.found else None
 
 

@@ -5,6 +5,8 @@ searched, for small faces. In each square the place is named again, from larger 
 confidence is calibrated on: whoever proposes, the channels decide.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -53,40 +55,37 @@ def find_pairs(
     if min(height, width) < SMALLEST_SIDE:
         return [NoEyes(f"the photo is smaller than {SMALLEST_SIDE} pixels")]
     pairs: list[Eyes | NoEyes] = []
-    for proposals in (small_look, detected, large_look):
-        for points in proposals(model, photo, most + MORE, parts):
+    for proposed in proposals(model, photo, most + MORE, parts):
+        for points in proposed:
             pairs.append(second_look(model, photo, points, parts, certainty))
             if most == 1 and pairs[-1].confidence > SURE:
                 break
-        if any(p.confidence > SURE for p in pairs):
+        if sum(p.confidence > SURE for p in separate(pairs)) >= most:
             break
-    found = separate(sorted((p for p in pairs if p.found), key=lambda p: -p.confidence))
+    found = separate([p for p in pairs if p.found])
     if found:
         return found[:most]
     return [max(pairs, key=lambda p: p.confidence)] if pairs else [NoEyes("the channels show no pair of eyes")]
 
 
-def small_look(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
-    return first_look(model, photo, LONGEST[0], most, parts)
+def proposals(model, photo: Photo, most: int, parts: EyeParts) -> Iterator[list[np.ndarray]]:
+    """Pairs of points (2, 2) where eyes may be, best first, from the quickest source to the slowest."""
+    nets = parts.pair_nets(model.config.branches)
+    for longest in LONGEST:
+        if longest > LONGEST[0] >= max(photo.pixels.shape[:2]):
+            return
+        small, scale = small_copy(photo, longest)
+        maps = whole_maps(model, small)
+        for tilts in places.UPRIGHT, places.TILTED:
+            yield [p.pose.scaled(2 * scale).points() for p in places.search(nets, maps, most, tilts)]
+            if longest == LONGEST[0] and tilts is places.UPRIGHT:
+                yield detected(photo, most)
 
 
-def large_look(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
-    larger = max(photo.pixels.shape[:2]) > LONGEST[0]
-    return first_look(model, photo, LONGEST[1], most, parts) if larger else []
-
-
-def detected(model, photo: Photo, most: int, parts: EyeParts) -> list[np.ndarray]:
-    """Pairs of points (2, 2) where the eyes mostly lie in what OpenCV's cat detectors propose, surest first."""
+def detected(photo: Photo, most: int) -> list[np.ndarray]:
+    """Where the eyes mostly lie in what OpenCV's cat detectors propose."""
     boxes = [box for box in faces.possible_cats(photo) if box.side >= SMALLEST_SIDE]
     return [IN_BOX * box.side + [box.left, box.top] for box in boxes[:most]]
-
-
-def first_look(model, photo: Photo, longest: int, most: int, parts: EyeParts) -> list[np.ndarray]:
-    """Pairs of points (2, 2) in the photo that a copy of it shows, best first."""
-    small, scale = small_copy(photo, longest)
-    maps = whole_maps(model, small)
-    nets = parts.pair_nets(model.config.branches)
-    return [p.pose.scaled(2 * scale).points() for p in places.search(nets, maps, most)]
 
 
 def small_copy(photo: Photo, longest: int) -> tuple[np.ndarray, float]:
@@ -130,10 +129,10 @@ def second_look(
     return pair
 
 
-def separate(pairs: list[Eyes]) -> list[Eyes]:
-    """The pairs that lie apart, the surest of those that overlap."""
-    kept: list[Eyes] = []
-    for pair in pairs:
+def separate(pairs: list[Eyes | NoEyes]) -> list[Eyes | NoEyes]:
+    """The pairs that lie apart, surest first; the surest of those that overlap."""
+    kept = []
+    for pair in sorted((p for p in pairs if p.points is not None), key=lambda p: -p.confidence):
         middle = pair.points.mean(axis=0)
         if all(
             np.hypot(*(middle - k.points.mean(axis=0))) > OVERLAP * np.hypot(*np.diff(k.points, axis=0)[0])

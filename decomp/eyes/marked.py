@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..photos import PhotoError
 
@@ -18,6 +19,7 @@ RIGHT, WRONG = (
     0.15,
     0.3,
 )  # IOD: an answer is right if both centres are within the first, wrong if one is beyond the second
+CROPPED = 0.3  # a photo whose eyes are this far apart, in units of its longer side, is all face
 ARC = 24  # points along one eyelid
 
 
@@ -34,6 +36,12 @@ class Marked:
         """0 or 1: photos of one series (NAME_NUMBER) are in one half, as they may show the same cat."""
         series = self.path.stem.rpartition("_")[0] or self.path.stem
         return zlib.crc32(series.encode()) % 2
+
+    @property
+    def cropped(self) -> bool:
+        """Whether the photo is all face."""
+        with Image.open(self.path) as photo:
+            return iod(self.eyes) > CROPPED * max(photo.size)
 
 
 def marked(data: Path, kind: str) -> list[Marked]:

@@ -24,7 +24,7 @@ from .places import Pose
 PER_IOD, SIDE, FINE = 24, 20, 4  # the network's patch; the contour lives on a patch FINE times as fine
 RADIUS = SIDE / 2 / PER_IOD  # IOD from the middle to a side of the patch
 AREA = 0.1  # IOD squared: of the mean lens
-LENS_WEIGHT, LARGEST_LOGIT = 30.0, 4.0  # per IOD from the lens's outline; the image's bound
+LENS_WEIGHT, LARGEST_LOGIT = 30.0, 2.0  # per IOD from the lens's outline; the image's bound, alike inside and outside
 ITERATIONS, SMOOTHING = 15, 2  # of the morphological Chan-Vese
 
 

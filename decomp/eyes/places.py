@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 PER_IOD = 10  # points of a map between two eyes when PairNet sees them
 STEP = 2  # points from one answer of PairNet to the next
-TILTS = np.radians([-35.0, 0.0, 35.0])  # that are searched; PairNet corrects what lies between
+UPRIGHT, TILTED = (0.0,), (-0.6, 0.6)  # radians: tilts that are searched; PairNet corrects what lies between
 IODS = 6.3 * 1.4 ** np.arange(5)  # that are searched, in points of the maps; PairNet corrects likewise
 WINDOW = 21  # points: contrast is measured within this window
 FROM_EACH = 12  # best answers of each size and tilt that are compared
@@ -62,7 +62,7 @@ def maps_of(layers: Float[Tensor, "b layers 3 h w"]) -> Float[Tensor, "b planes 
 
 
 class PairNet(nn.Module):
-    """Upright maps to a logit of "middle of a pair of eyes", and where that pair is, every STEP points.
+    """Normalised upright maps to a logit of "middle of a pair of eyes", and where that pair is, every STEP points.
 
     Answers: logits (b, h / STEP, w / STEP); offsets (b, 4, ...): of the middle across and down in IOD, of the logarithm
     of the distance, of the tilt.
@@ -80,7 +80,7 @@ class PairNet(nn.Module):
         nn.init.constant_(self.layers[-1].bias[:1], -3)  # most places are none
 
     def forward(self, maps: Float[Tensor, "b planes h w"]):
-        answer = self.layers(normalised(maps))
+        answer = self.layers(maps)
         return answer[:, 0], answer[:, 1:] / 2
 
 
@@ -104,19 +104,25 @@ class Place(NamedTuple):
 
 
 def upright(maps: Tensor, pose: Pose, width: int, height: int) -> Float[Tensor, "1 planes height width"]:
-    """The maps (planes, h, w) around a pose, PER_IOD points an IOD, the pose in the middle; outside, the rim's."""
+    """What PairNet sees around a pose: PER_IOD points an IOD, the pose in the middle; outside, the rim's.
+
+    Args:
+        maps: (planes, h, w).
+    """
     h, w = maps.shape[1:]
     u, v = np.meshgrid((np.arange(width) + 0.5 - width / 2) / PER_IOD, (np.arange(height) + 0.5 - height / 2) / PER_IOD)
     x, y = pose.at(u, v)
     where = np.stack([x / w * 2 - 1, y / h * 2 - 1], axis=-1)[None].astype(np.float32)
     shrink = max(1, round(pose.iod / PER_IOD))  # against aliasing
     planes = F.avg_pool2d(maps[None], shrink) if shrink > 1 and min(h, w) >= shrink else maps[None]
-    return F.grid_sample(planes, torch.from_numpy(where), padding_mode="border", align_corners=False)
+    seen = F.grid_sample(planes, torch.from_numpy(where), padding_mode="border", align_corners=False)
+    return normalised(seen)
 
 
 def answers(nets: list[PairNet], maps: Tensor, pose: Pose, width: int, height: int, count: int) -> list[Place]:
     """The best `count` places in the upright maps around a pose; the networks' answers are averaged."""
-    told = [net(upright(maps, pose, width, height)) for net in nets]
+    seen = upright(maps, pose, width, height)
+    told = [net(seen) for net in nets]
     logits, offsets = (torch.stack([t[k] for t in told]).mean(dim=0)[0].numpy() for k in (0, 1))
     found = []
     for at in np.argsort(-logits, axis=None)[:count]:
@@ -131,14 +137,16 @@ def answers(nets: list[PairNet], maps: Tensor, pose: Pose, width: int, height: i
 
 
 @torch.inference_mode()
-def search(nets: list[PairNet], maps: Float[Tensor, "planes h w"], most: int) -> list[Place]:
+def search(
+    nets: list[PairNet], maps: Float[Tensor, "planes h w"], most: int, tilts: tuple[float, ...] = UPRIGHT + TILTED
+) -> list[Place]:
     """The best places anywhere in the maps that do not overlap, best first; at most `most`, perhaps none."""
     h, w = maps.shape[1:]
     found = []
     for iod in IODS:
         if iod > max(h, w) or min(h, w) * PER_IOD / iod < STEP:
             continue
-        for tilt in TILTS:
+        for tilt in tilts:
             c, s, k = abs(np.cos(tilt)), abs(np.sin(tilt)), PER_IOD / iod
             width, height = (max(8, int(np.ceil(k * n / STEP)) * STEP) for n in (c * w + s * h, s * w + c * h))
             middle = Pose(w / 2, h / 2, float(iod), float(tilt))
@@ -151,7 +159,7 @@ def apart(places: list[Place], most: int) -> list[Place]:
     left, best = sorted(places, key=lambda p: -p.logit), []
     while left and len(best) < most:
         first = left[0]
-        agree = [p for p in left if _near(p.pose, first.pose)]
+        agree = [p for p in left if near(p.pose, first.pose)]
         weights = np.exp([p.logit - first.logit for p in agree])
         best.append(Place(first.logit, Pose(*map(float, np.average([p.pose for p in agree], axis=0, weights=weights)))))
         clear = lambda p, a=first.pose: np.hypot(p.x - a.x, p.y - a.y) > SAME * max(p.iod, a.iod)
@@ -159,7 +167,7 @@ def apart(places: list[Place], most: int) -> list[Place]:
     return best
 
 
-def _near(a: Pose, b: Pose) -> bool:
+def near(a: Pose, b: Pose) -> bool:
     beside = np.hypot(a.x - b.x, a.y - b.y) < 0.2 * b.iod
     return bool(beside and abs(np.log(a.iod / b.iod)) < 0.25 and abs(a.tilt - b.tilt) < 0.35)
 

@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 
 from .. import photos
-from .marked import Marked, iod
+from .marked import Marked
 from .places import Pose, pose_of
 
 CANVAS = 128  # pixels
 OF_PHOTO, OF_CROP, ELSEWHERE, OF_LIDS = 6, 3, 1, 4  # views of a marked photo; of one that is all face; of other parts
 OF_SCENE = 4  # views of a picture without animals
-CROPPED = 0.3  # a photo whose eyes are this far apart, in units of its longer side, is all face
 FRAMED = (32, 54)  # pixels between the eyes in the square of the second look ...
 SHARE_FRAMED = 0.45  # ... which this share of the views is like; the others are like the first look:
 SMALLEST_IOD, LARGEST_IOD = 8, 56  # pixels
@@ -54,7 +53,7 @@ def views(item: Marked | Path, number: int, behind: list[np.ndarray], seed: int 
             to_canvas = anywhere(photo, rng, closest=2)
             yield View(changed(warped(photo, to_canvas, cv2.BORDER_REFLECT), rng), None, number % 2)
         return
-    cropped = iod(item.eyes) > CROPPED * max(photo.shape[:2])
+    cropped = item.cropped
     for _ in range(OF_LIDS if item.lids else OF_CROP if cropped else OF_PHOTO):
         yield around(item, photo, behind if cropped and not item.lids else [], rng)
     for _ in range(0 if cropped or item.lids else ELSEWHERE):
