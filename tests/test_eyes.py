@@ -404,7 +404,7 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     measured = ("evaluate-eyes", "--data", tmp_path, "-o", tmp_path / "out", "--model", tmp_path / "model")
     refused = call(*measured)
     assert refused.exit_code == 2 and "was not calibrated" in refused.output
-    result = call("calibrate-eyes", tmp_path / "model", "--data", tmp_path, "--epochs", 1)
+    result = call("calibrate-eyes", tmp_path / "model", "--data", tmp_path, "--epochs", 1, "--jobs", 2)
     assert result.exit_code == 0, result.output
     assert '"photos of cats": 1' in result.output
     calibrate.cached.cache_clear()  # as a second command would start

@@ -29,14 +29,13 @@ from .parts import HALVES, EyeParts, packed
 from .places import PairNet, Pose, maps_of
 from .views import CANVAS, View, backgrounds, views
 
-MOST_WRONG = 0.015  # of all photos of cats: the least confidence is set for this
-MOST_FALSE = 0.03  # likewise of photos without a cat
+MOST_WRONG = 0.02  # of all photos of cats: the least confidence is set for this
 PROVISIONAL = 6.0, 0.0  # certainty with which photos are searched while it is measured
 EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
 BATCH, HARDER_BATCH = 64, 32
 RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05
 CHUNK = 16  # photos that one process takes at a time
-JUDGED_OTHERS = 60  # about: photos without a cat that the certainty is measured on, beside all whole photos of cats
+JUDGED_OTHERS = 60  # photos without a cat that are searched too, about, to count the eyes that are found there
 WITHOUT_LIDS = outline(
     np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.16]])
 )  # the mean eye where none is marked
@@ -364,17 +363,14 @@ def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
         a, b = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     confidence = 1 / (1 + np.exp(-(a * told["logit"] + b)))
     wrong = told["error"] > WRONG
-    least = max(_least(confidence[cat], wrong[cat], MOST_WRONG), _least(confidence[~cat], wrong[~cat], MOST_FALSE))
-    return (a, b), least
+    return (a, b), _least(confidence[cat], wrong[cat], MOST_WRONG)
 
 
 def _least(confidence: np.ndarray, wrong: np.ndarray, most: float) -> float:
     """The lowest confidence from which on at most this share of all are wrong."""
-    if not len(confidence):
-        return 0.0
     order = np.argsort(-confidence)
-    enough = np.flatnonzero(np.cumsum(wrong[order]) <= most * len(order))
-    return float(confidence[order][enough[-1]]) if len(enough) else 1.0
+    beyond = np.flatnonzero(np.cumsum(wrong[order]) > most * len(order))
+    return min(1.0, float(confidence[order][beyond[0]]) + 1e-4) if len(beyond) else 0.0
 
 
 def calibrate(
