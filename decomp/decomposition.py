@@ -135,6 +135,11 @@ class Decomposition:
         """Whether the target of a branch is another class than the photo's own."""
         return any(target != self.domain for target in self.targets)
 
+    @property
+    def asked_for(self) -> tuple[str | None, ...]:
+        """`targets` as they may be said: for the photo's own class what is `stated`, which may be nothing."""
+        return tuple(self.stated if target == self.domain else target for target in self.targets)
+
     def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base | None = None) -> Picture:
         """The picture with each layer at its strength: base + sum_j (strength_j - 1) layer_j.
 

@@ -20,7 +20,7 @@ def contact_sheet(d: Decomposition) -> Image.Image:
     """Photo, re-generated, R and E on top; every channel raised, and added to the re-generated picture, below."""
     top = [
         ("photo", d.picture),
-        (f"re-generated as {', '.join(dict.fromkeys(d.targets))}", d.regenerated),
+        (f"re-generated as {', '.join(name or 'itself' for name in dict.fromkeys(d.asked_for))}", d.regenerated),
         ("residual R", d.residual),
         ("unexplained E, raised", d.raised("unexplained")),
     ]
@@ -132,7 +132,7 @@ def describe(d: Decomposition) -> dict:
     """What `decomposition.json` holds."""
     return {
         "domain": d.stated,
-        "targets": d.targets,
+        "targets": d.asked_for,
         "box": vars(d.box) if d.box else None,
         "channels": [c._asdict() for c in d.info],
         "covariance": d.covariance().tolist(),

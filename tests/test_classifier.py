@@ -88,7 +88,7 @@ def test_of_people_nothing_but_person_is_said(config, cat):
     model.classifier.recognition = Known(0.3, 0.65, 0.05)
     d = model.decompose(cat)
     assert d.stated == "person" and d.domain == "male"
-    assert not {"male", "female"} & set(re.findall(r"\w+", repr(d) + str(describe(d)["domain"])))
+    assert not {"male", "female"} & set(re.findall(r"\w+", repr(d) + str(describe(d))))
     model.classifier.recognition = Known(0.2, 0.2, 0.6)
     assert model.decompose(cat).stated is None
 

@@ -1,11 +1,14 @@
 """The page's own arithmetic, without a server and without a browser."""
 
+import asyncio
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,13 +17,15 @@ gr = pytest.importorskip("gradio")
 from decomp import photos, presets
 from decomp.channels import ChannelFacts
 from decomp.cli import app
-from decomp.decomposer import load
+from decomp.decomposer import Decomposer, load
 from decomp.page import Page, channels, takeaway, textures, uploads
 from decomp.page.pictures import outlined
-from decomp.page.strengths import pasted
+from decomp.page.photo import EXAMPLES, Column, taken_for
+from decomp.page.strengths import Mixer, pasted
 from decomp.page.sweep import swept
 from decomp.page.values import number, pairs, size_of, whole
 from decomp.page.visit import Visit, box_in_percent, centred_box, receive, turn
+from decomp.page.visits import Visits
 from decomp.weights import bundled
 
 
@@ -32,6 +37,72 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def visit(toy, folder) -> Visit:
     return receive(toy, "toy", (folder / "cat.png").read_bytes(), "cat.png", "cat", 32, (100, 50, 200))
+
+
+def in_a_page(build):
+    """A part of the page, made while an event loop runs: elsewhere Gradio opens one that nobody closes."""
+
+    async def inside():
+        with gr.Blocks():
+            return build()
+
+    return asyncio.run(inside())
+
+
+@pytest.fixture
+def column(toy, config, tmp_path):
+    """The photo's column over two models, and what their classifiers shall say; a photo is uploaded to it."""
+
+    def upload(of_animals, of_faces, chosen="animals"):
+        toy.classifier.recognition, faces.classifier.recognition = Known(*of_animals), Known(*of_faces)
+        file = tmp_path / "page" / ("a" * 64) / "me<b>.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(EXAMPLES / "cat.png", file)
+        visit = column.upload(chosen, 32, uploads.photo({"path": str(file)}))
+        return visit, taken_for(visit, models[visit.model])
+
+    faces = Decomposer(replace(config, domains=("female", "male"), face=("human", "human")))
+    models = {"animals": toy, "faces": faces}
+    (tmp_path / "page").mkdir()
+    column = in_a_page(lambda: Column(Page(models, Visits(tmp_path / "page"))))
+    column.receive = upload
+    return column
+
+
+class Known:
+    """Says the same of every photo."""
+
+    def __init__(self, *probabilities):
+        self.outcomes = torch.tensor(probabilities)
+
+    def __call__(self, features):
+        return self.outcomes.expand(len(features), -1)
+
+
+def test_the_model_is_picked_by_what_is_found(column):
+    visit, sentence = column.receive((0.9, 0.05, 0.05), (0.1, 0.1, 0.8), chosen="faces")
+    assert visit.model == "animals" and "<b>cat</b> (90% sure), so the model <b>animals</b> was picked" in sentence
+    visit, sentence = column.receive((0.1, 0.1, 0.8), (0.3, 0.6, 0.1))
+    assert visit.model == "faces" and "<b>person</b> (90% sure), so the model <b>faces</b> was picked" in sentence
+    assert "male" not in sentence
+    changed = column.change_model(visit, "animals")  # the person knows better, and nothing is found anew
+    assert taken_for(changed, column.page.models["animals"]).endswith("model faces is made; you chose animals.")
+    own = column.change_options(visit, "faces", "female", 32)
+    assert taken_for(own, column.page.models["faces"]) == "Class <b>female</b>, as you chose."
+
+
+@pytest.mark.parametrize("animals, faces", [((0.5, 0.2, 0.3), (0.3, 0.3, 0.4)), ((0.9, 0.0, 0.1), (0.4, 0.5, 0.1))])
+def test_nothing_is_stated_that_is_not_sure(column, animals, faces):
+    """Also where both models are sure; the choice is offered, and the model stays as it was."""
+    visit, sentence = column.receive(animals, faces, chosen="faces")
+    assert visit.model == "faces" and "choose the model and the class yourself" in sentence and "%" not in sentence
+    assert "me&lt;b&gt;" in sentence and "male" not in sentence
+
+
+def test_no_list_tells_what_a_person_was_taken_for(column):
+    visit, _ = column.receive((0.1, 0.1, 0.8), (0.3, 0.6, 0.1))
+    mixer = in_a_page(lambda: Mixer(column.page))
+    assert mixer.refresh(visit)[mixer.everything]["choices"] == ["as it is", "female", "male"]
 
 
 def test_all_strengths_at_one_show_the_photo(visit):

@@ -20,6 +20,7 @@ from PIL import Image
 from serving import serve
 
 from decomp.decomposer import load
+from decomp.page.photo import EXAMPLES
 
 gradio_client = pytest.importorskip("gradio_client")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -341,6 +342,23 @@ class TestInTheBrowser:
         page.wait_for_selector("#take", state="visible")
         name, data = downloaded(page, lambda: page.locator("#take").click())
         assert name == "cat.ora" and b"mimetypeimage/openraster" in data[:100]
+
+    def test_the_model_is_picked_by_what_is_found(self, browser, server, tmp_path):
+        """Whatever was chosen before; the person sees it, and may change it."""
+        page = opened(browser, server)
+        for name, model, word in (("astronaut", "faces", "person"), ("cat", "animals", "cat")):
+            shutil.copy(EXAMPLES / f"{name}.png", tmp_path / "photo.png")
+            upload(page, tmp_path / "photo.png")
+            assert re.match(rf"Looks like a {word} \(\d+% sure\), so the model {model} was picked", told(page))
+            page.wait_for_function("model => document.querySelector('#model input:checked').value === model", arg=model)
+            assert "male" not in told(page)
+        said = told_something_new(page, page.get_by_label("faces: female, male").check)
+        assert "for which the model animals is made; you chose faces" in said
+        gradient = np.tile(np.linspace(0, 255, 300, dtype=np.uint8)[:, None], (300, 1))
+        Image.fromarray(gradient).save(tmp_path / "grey.png")
+        upload(page, tmp_path / "grey.png")
+        assert "no class is sure; choose the model and the class yourself" in told(page)
+        page.context.close()
 
     def test_upload_and_the_edit_in_the_whole_photo(self, page, photo, tmp_path):
         told_something_new(page, page.get_by_label("faces: female, male").check)

@@ -7,7 +7,8 @@ file, a dict, or several of these.
 import json
 from pathlib import Path
 
-from .. import presets
+from .. import photos, presets
+from ..choice import choose
 from ..decomposer import Decomposer
 from ..decomposition import OTHER_LAYERS
 from ..export import contact_sheet, describe
@@ -24,7 +25,7 @@ from .visit import Visit, receive, turn
 
 AUTO = "auto"
 LARGEST_SIZE = 512  # pixels, side of the decomposed square
-COMMON = """    model: which weights; models() lists them.
+COMMON = """    model: which weights; auto: those made for what is found in the photo. models() lists them.
     domain: class of the photo, or auto.
     size: side of the decomposed square in pixels, or 0 for the size that the model was trained at.
     box: where the face is, as LEFT,TOP,SIDE in pixels; empty: found."""
@@ -37,18 +38,20 @@ class Actions:
         self.models = models
 
     def decompose(
-        self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+        self, photo: Upload, model: str = AUTO, domain: str = AUTO, size: int = 0, box: str = ""
     ) -> tuple[Path, dict]:
         """Decompose a photo of a face into its channels.
 
         Returns:
             a contact sheet of all layers (PNG)
-            class, confidence, box, and number, name, energy and activity of each channel (JSON)
+            model, class, confidence, box, and number, name, energy and activity of each channel (JSON)
         """
         visit = self._visit(photo, model, domain, size, box)
         path = place("sheet.png")
         contact_sheet(visit.own).save(path)
-        return path, describe(visit.own)
+        d = visit.own
+        sure = self.models[visit.model].guess(d.confidence)[1] if d.confidence and d.stated else None
+        return path, {"model": visit.model, "confidence": sure} | describe(d)
 
     def recompose(
         self,
@@ -57,7 +60,7 @@ class Actions:
         base: str = "photo",
         target: str = "",
         crop: bool = False,
-        model: str = "",
+        model: str = AUTO,
         domain: str = AUTO,
         size: int = 0,
         box: str = "",
@@ -97,7 +100,7 @@ class Actions:
         last: float = 3,
         steps: int = 9,
         base: str = "photo",
-        model: str = "",
+        model: str = AUTO,
         domain: str = AUTO,
         size: int = 0,
         box: str = "",
@@ -124,7 +127,7 @@ class Actions:
         return strip, moving
 
     def separate(
-        self, photo: Upload, a: str, b: str, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+        self, photo: Upload, a: str, b: str, model: str = AUTO, domain: str = AUTO, size: int = 0, box: str = ""
     ) -> list[Path]:
         """Separate two textures, each the sum of a group of channels.
 
@@ -139,7 +142,7 @@ class Actions:
         return [stored(picture, f"{name}.png") for name, picture in pictures.items()]
 
     def eyes(
-        self, photo: Upload, model: str = "", domain: str = AUTO, size: int = 0, box: str = ""
+        self, photo: Upload, model: str = AUTO, domain: str = AUTO, size: int = 0, box: str = ""
     ) -> tuple[Path, Path | None, dict]:
         """Segment a cat's two eyes from the channels alone. Without a clear pair nothing is returned.
 
@@ -160,7 +163,7 @@ class Actions:
         layers: str = "residual",
         amount: float = 1,
         keep: float = 0,
-        model: str = "",
+        model: str = AUTO,
         domain: str = AUTO,
         size: int = 0,
         box: str = "",
@@ -191,7 +194,7 @@ class Actions:
         photo: Upload,
         channels: str = "",
         depth: float = 1,
-        model: str = "",
+        model: str = AUTO,
         domain: str = AUTO,
         size: int = 0,
         box: str = "",
@@ -219,7 +222,7 @@ class Actions:
         self,
         photo: Upload,
         kind: str = takeaway.LAYERS,
-        model: str = "",
+        model: str = AUTO,
         domain: str = AUTO,
         size: int = 0,
         box: str = "",
@@ -253,9 +256,13 @@ class Actions:
         return json.loads(json.dumps(known))  # channel numbers become text
 
     def _visit(self, photo: Upload, model: str, domain: str, size: int, box: str) -> Visit:
-        model = text(model, "model") or next(iter(self.models))
+        model, domain = text(model, "model") or AUTO, text(domain, "domain") or AUTO
+        decoded = None
+        if model == AUTO:
+            decoded = photos.load(photo.data, name=photo.name)
+            model = self._suited(decoded, domain)
         if model not in self.models:
-            raise ValueError(f"there is no model {model!r} here; accepted: {', '.join(self.models)}")
+            raise ValueError(f"there is no model {model!r} here; accepted: {AUTO}, {', '.join(self.models)}")
         decomposer = self.models[model]
         lowest = 2 * decomposer.config.stride
         size = whole(size or decomposer.config.size, "size", lowest, LARGEST_SIZE)
@@ -267,7 +274,13 @@ class Actions:
             model,
             photo.data,
             photo.name,
-            text(domain, "domain") or AUTO,
+            domain,
             size,
             tuple(map(int, sides)) or None,
+            decoded,
         )
+
+    def _suited(self, photo: photos.Photo, domain: str) -> str:
+        """The model that knows the class, or that is made for what is found; the first one if nobody can tell."""
+        knowing = [name for name, model in self.models.items() if domain in model.config.domains]
+        return next(iter(knowing), None) or choose(photo, self.models).model or next(iter(self.models))

@@ -17,7 +17,7 @@ def endpoints(page) -> None:
     with gr.Column(visible=False):
         photo = gr.Image(label="photo")
         common = [
-            gr.Dropdown(names, value=names[0], label="model"),
+            gr.Dropdown([AUTO, *names], value=AUTO, label="model"),
             gr.Textbox(AUTO, label="domain"),
             gr.Number(0, precision=0, label="size"),
             gr.Textbox("", label="box"),

@@ -1,9 +1,14 @@
 """The left column: the photo, where its face is, the model."""
 
+import html
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
+from .. import photos
+from ..choice import choose
+from ..decomposer import Decomposer
 from . import uploads
 from .pictures import outlined, place, refusal
 from .values import choice, number
@@ -104,17 +109,21 @@ class Column:
         progress(0, desc="Finding the face and running the network")
         path = place("original", kept=True)
         uploads.keep(photo, path)
-        return self._fresh(name, path, photo["orig_name"], AUTO, size)
+        decoded = photos.load(path, name=photo["orig_name"])
+        found = choose(decoded, self.page.models)
+        visit = self._fresh(found.model or name, path, photo["orig_name"], AUTO, size, photo=decoded)
+        return replace(visit, choice=found)
 
-    def _fresh(self, name: str, source: Path, title: str, domain: str, size: int, box=None) -> Visit:
+    def _fresh(self, name: str, source: Path, title: str, domain: str, size: int, box=None, photo=None) -> Visit:
         model = self.page.models[choice(name, "model", self.page.models)]
         size = size if size in self._sizes(name) else model.config.size
-        return self.page.framed(receive(model, name, source, title, domain, size, box))
+        return self.page.framed(receive(model, name, source, title, domain, size, box, photo))
 
     def again(self, visit: Visit, name: str, domain: str, size: int, box=None) -> Visit:
         """The same photo decomposed with what the column says now; the face is found anew unless a box is given."""
         domains = self.page.models[choice(name, "model", self.page.models)].config.domains
-        return self._fresh(name, visit.source, visit.name, domain if domain in domains else AUTO, size, box)
+        fresh = self._fresh(name, visit.source, visit.name, domain if domain in domains else AUTO, size, box)
+        return replace(fresh, choice=visit.choice)
 
     def change_model(self, visit: Visit, name: str) -> Visit:
         return self.again(visit, name, AUTO, 0)
@@ -146,15 +155,12 @@ class Column:
         d, model = visit.own, self.page.models[visit.model]
         config = model.config
         left, top, side = (value / visit.size[0] for value in (d.box.left, d.box.top, d.box.side))
-        sure = f" ({model.guess(d.confidence)[1]:.0%} sure)" if d.confidence else ""
-        offer = "No class is sure, so none is stated: choose the model and the class that fit best."
-        taken = f"Taken for: <b>{d.stated}</b>{sure}" if d.stated else offer
         labels = [(f"{s}, as trained" if s == config.size else str(s), s) for s in self._sizes(visit.model)]
         width, height = visit.size
         return {
             self.photo: None,
             self.scene: outlined(visit.scene, left, top, side),
-            self.says: f'<p class="says">{taken}<br>Face: {FOUND[d.box.found]}, '
+            self.says: f'<p class="says">{taken_for(visit, model)}<br>Face: {FOUND[d.box.found]}, '
             f"{d.box.side} of {width} x {height} pixels. Click the photo to move it.</p>",
             self.model: visit.model,
             self.domain: gr.update(choices=[AUTO, *config.domains], value=AUTO if d.confidence else d.domain),
@@ -164,6 +170,25 @@ class Column:
 
     def _sizes(self, name: str) -> list[int]:
         return sorted({self.page.models[name].config.size, 128, 256})
+
+
+def taken_for(visit: Visit, model: Decomposer) -> str:
+    """One sentence: what the photo is taken for, and why this model; nothing is stated that is not sure."""
+    found, d = visit.choice, visit.own
+    name, stated = html.escape(visit.model), html.escape(d.stated or "")
+    if found and found.model:
+        looks = f"Looks like a <b>{html.escape(found.stated)}</b> ({found.confidence:.0%} sure)"
+        if found.model != visit.model:
+            return f"{looks}, for which the model {html.escape(found.model)} is made; you chose {name}."
+        if d.confidence:
+            return f"{looks}, so the model <b>{name}</b> was picked; you can change it below."
+    if d.stated and not d.confidence:
+        return f"Class <b>{stated}</b>, as you chose."
+    if found and not found.model:
+        return f"{html.escape(found.sentence)}. Shown is the model {name}."
+    if d.stated:
+        return f"Looks like a <b>{stated}</b> ({model.guess(d.confidence)[1]:.0%} sure)."
+    return "No class is sure, so none is stated: choose the model and the class that fit best."
 
 
 def _percent(values) -> list[float]:

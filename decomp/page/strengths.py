@@ -207,7 +207,8 @@ class Mixer:
     def refresh(self, visit: Visit) -> dict:
         """The strengths stay for the next photo; `keep_strengths` then shows them on it."""
         d, model = visit.own, self.page.models[visit.model]
-        choices = [OWN] + [c for c in model.config.domains if c != d.domain]
+        # its own class is left out only if it was stated: what is left would tell which one a person was taken for
+        choices = [OWN] + [c for c in model.config.domains if c != d.stated]
         updates = {
             self.result: compare(visit.before, visit.before),
             self.preset: gr.update(choices=list(presets.strengths(model))),

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .. import faces, photos
+from ..choice import Choice
 from ..decomposer import Decomposer
 from ..decomposition import Base, Decomposition, Picture, Strengths, to_bytes
 from ..eyes.segment import Eyes, NoEyes
@@ -33,6 +34,7 @@ class Visit:
     before: str = ""  # path of `view` as a picture
     shared: bool = False  # an example, which many visitors look at
     eyes: Eyes | NoEyes | None = None  # where they were looked for
+    choice: Choice | None = None  # what was found in it and which model suits; None: nobody looked
 
     @property
     def photo(self) -> Photo:
@@ -60,10 +62,21 @@ class Visit:
 
 
 def receive(
-    model: Decomposer, model_name: str, source: Path | bytes, name: str, domain: str, size: int, box=None
+    model: Decomposer,
+    model_name: str,
+    source: Path | bytes,
+    name: str,
+    domain: str,
+    size: int,
+    box=None,
+    photo: Photo | None = None,
 ) -> Visit:
-    """Decode and decompose an uploaded file; PhotoError or ValueError says in one sentence what is wrong."""
-    photo = photos.load(source, name=name)
+    """Decompose an uploaded file; PhotoError or ValueError says in one sentence what is wrong.
+
+    Args:
+        photo: `source` decoded, where that was done before.
+    """
+    photo = photo or photos.load(source, name=name)
     d = model.decompose(photo, domain=domain, size=size, box=box)
     height, width = photo.pixels.shape[:2]
     pixels = photo.eight_bits
