@@ -354,7 +354,7 @@ class TestInTheBrowser:
             assert "male" not in told(page)
         said = told_something_new(page, page.get_by_label("faces: female, male").check)
         assert "for which the model animals is made; you chose faces" in said
-        gradient = np.tile(np.linspace(0, 255, 300, dtype=np.uint8)[:, None], (300, 1))
+        gradient = np.tile(np.linspace(0, 255, 300, dtype=np.uint8)[:, None], (1, 300))
         Image.fromarray(gradient).save(tmp_path / "grey.png")
         upload(page, tmp_path / "grey.png")
         assert "no class is sure; choose the model and the class yourself" in told(page)
