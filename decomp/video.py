@@ -147,11 +147,15 @@ class Track:
                 self.ways[i] = self.ways[i - 1]
 
     def __getitem__(self, frame: int) -> Box:
-        x, y, side = self.ways[min(frame, len(self.ways) - 1)]
-        width, height = self.shape
-        side = int(min(max(round(side), 16), width, height))
-        left, top = (int(min(max(round(c - side / 2), 0), room - side)) for c, room in ((x, width), (y, height)))
-        return Box(left, top, side, "given")
+        return square(self.ways[min(frame, len(self.ways) - 1)], *self.shape)
+
+
+def square(way: np.ndarray, width: int, height: int) -> Box:
+    """The box inside a picture that lies best on a centre and a side (x, y, side), in pixels."""
+    x, y, side = way
+    side = int(min(max(round(side), 16), width, height))
+    left, top = (int(min(max(round(c - side / 2), 0), room - side)) for c, room in ((x, width), (y, height)))
+    return Box(left, top, side, "given")
 
 
 class Film:

@@ -19,8 +19,8 @@ from decomp.channels import ChannelFacts
 from decomp.cli import app
 from decomp.decomposer import Decomposer, load
 from decomp.page import Page, channels, takeaway, textures, uploads
-from decomp.page.pictures import outlined
 from decomp.page.photo import EXAMPLES, Column, taken_for
+from decomp.page.pictures import outlined
 from decomp.page.strengths import Mixer, pasted
 from decomp.page.sweep import swept
 from decomp.page.values import number, pairs, size_of, whole
@@ -117,6 +117,23 @@ def test_an_edit_keeps_the_fine_detail(visit):
     coarse = lambda a: a.reshape(25, 8, 25, 8, 3).mean(axis=(1, 3), keepdims=True)
     fine = lambda a: a - np.broadcast_to(coarse(a), (25, 8, 25, 8, 3)).reshape(a.shape)
     assert np.corrcoef(fine(visit.view + change).ravel(), fine(visit.view.astype(float)).ravel())[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("base", ["photo", "regenerated"])
+def test_the_parts_for_the_browser_add_up_to_the_picture(visit, toy, base):
+    """At half its size, also with another class; as page.js adds them up."""
+    for shown in (visit, turn(visit, toy, ["cat", "dog", "cat"])):
+        tiles, scales = shown.parts()
+        assert tiles.shape == (3 + 3, 100, 100, 3) and len(scales) == 6
+        layers = (tiles[1:].astype(float) - 127.5) * np.array(scales[1:])[:, None, None, None]
+        strengths = {"residual": 0.9, 1: 1.3, 2: 0.6, 3: 0.0} | ({"unexplained": 0.5} if base == "photo" else {})
+        weights = np.array([0.9, 1.3, 0.6, 0, 0.5 if base == "photo" else 0.0])
+        start = tiles[0] if base == "photo" else 127.5
+        weights -= base == "photo"
+        added = np.clip(start + np.tensordot(weights, layers, 1), 0, 255)
+        exact = shown.show(shown.recompose(strengths, base), base)
+        half = exact.reshape(100, 2, 100, 2, 3).mean(axis=(1, 3))
+        assert np.abs(half - exact[::2, ::2]).mean() > 0.1 and np.abs(added - half).mean() < 2
 
 
 def test_pasted_at_one_is_the_photo_bit_for_bit(visit, folder):

@@ -4,6 +4,7 @@ Needs a Chromium on the machine (`apt-get install chromium`); nothing is downloa
 machine.
 """
 
+import base64
 import io
 import json
 import os
@@ -38,7 +39,7 @@ QUIET = [
     "--use-fake-ui-for-media-stream",
 ]
 pytestmark = pytest.mark.slow  # a browser and a server
-TABS = ["Strengths", "Channels", "Sweep", "Textures", "Eyes", "Swap", "Relief", "Export"]
+TABS = ["Strengths", "Channels", "Sweep", "Textures", "Eyes", "Swap", "Relief", "Live", "Export"]
 SLOW = 180_000  # milliseconds; a busy machine
 # Text with less contrast than 4.5 to what lies behind it (WCAG AA), of what is shown and large enough to be read.
 FAINT = """() => {
@@ -204,6 +205,34 @@ class TestInTheBrowser:
         assert np.array_equal(changed(page, lambda: page.locator("#reset").click()), photo)
         assert values(page) == [1] * 11
 
+    def test_while_a_slider_is_dragged_the_browser_adds_up(self, page):
+        """The server is asked when the slider is let go, and only then; what was shown before was close to it."""
+        tab(page, "Strengths")
+        photo = after(page)
+        track = page.locator("#strength-3 input[type=range]")
+        track.scroll_into_view_if_needed()
+        box = track.bounding_box()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+        at = lambda part: (box["x"] + part * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.move(*at(0.5))
+        page.mouse.down()
+        for part in np.linspace(0.5, 0.9, 9):
+            page.mouse.move(*at(part))
+        page.wait_for_function("() => document.querySelector('.compare .over').src.startsWith('data:')")
+        page.wait_for_timeout(1500)
+        assert asked == []
+        preview = page.locator(".compare .over").evaluate("image => image.src")
+        page.mouse.up()
+        page.wait_for_function("() => !document.querySelector('.compare .over').src.startsWith('data:')")
+        exact = after(page)
+        assert len(asked) == 1 and values(page)[2] > 2 and np.abs(exact - photo).mean() > 1
+        small = pixels(io.BytesIO(base64.b64decode(preview.partition(",")[2]))).astype(float)
+        side = len(small)
+        half = lambda picture: picture[: 2 * side, : 2 * side].reshape(side, 2, side, 2, 3).mean(axis=(1, 3))
+        assert np.abs(small - half(exact)).mean() < min(4, np.abs(small - half(photo)).mean())
+        changed(page, page.locator("#reset").click)
+
     def test_solo_and_mute_toggle(self, page):
         tab(page, "Strengths")
         page.locator("#strength-1 input[type=number]").fill("1.5")
@@ -268,6 +297,28 @@ class TestInTheBrowser:
         bad.wait_for_function("() => document.querySelector('#strength-4 input[type=number]').value === '2'")
         assert bad.errors == [] and values(bad)[2] == 1
         bad.context.close()
+
+    def test_a_link_carries_model_size_and_class(self, browser, server):
+        page = opened(browser, server + "/?model=animals&size=256&class=dog&as=wild&strengths=3:2")
+        page.get_by_text("as you chose").wait_for()
+        shown = "() => ({...document.querySelector('.result .compare').dataset})"
+        page.wait_for_function(f"() => ({shown})().size === '256'")
+        data = page.evaluate(shown)
+        assert (data["model"], data["size"], data["class"], data["as"]) == ("animals", "256", "dog", "wild")
+        edited = after(page)
+        assert values(page)[2] == 2
+        told_something_new(page, page.get_by_label("faces: female, male").check)
+        link = f"model=faces&size={load('faces').config.size}&strengths=3:2"
+        page.wait_for_function("link => location.search.includes(link)", arg=link)
+        assert "class=" not in page.url and "as=" not in page.url
+        page.context.close()
+        again = opened(browser, server + "/?model=animals&size=256&class=dog&as=wild&strengths=3:2")
+        again.get_by_text("as you chose").wait_for()
+        assert np.array_equal(after(again), edited)
+        again.context.close()
+        odd = opened(browser, server + "/?model=<b>&size=77&class=cow&as=cow")
+        assert odd.errors == [] and "Looks like a cat" in told(odd)
+        odd.context.close()
 
     def test_before_and_after_by_keyboard(self, page):
         tab(page, "Strengths")
@@ -559,7 +610,7 @@ class TestThroughTheApi:
     @pytest.mark.parametrize(
         "arguments, message",
         [
-            ({"model": "mammals"}, "there is no model 'mammals' here; accepted: animals, faces"),
+            ({"model": "mammals"}, "there is no model 'mammals' here; accepted: auto, animals, faces"),
             ({"domain": "cow"}, "there is no class 'cow' in this model; accepted: cat, dog, wild"),
             ({"size": 9999}, "size is 9999; accepted: a number from 8 to 512"),
             ({"box": "1,2"}, "'1,2' is not LEFT,TOP,SIDE"),

@@ -5,7 +5,9 @@ visitor brings and makes is kept by visits.py. Nothing outside this machine is a
 """
 
 import atexit
+import contextlib
 import functools
+import html
 import inspect
 import os
 import shutil
@@ -20,9 +22,10 @@ from gradio.context import LocalContext
 
 from ..decomposer import Decomposer, load
 from ..weights import bundled
-from . import api, channels, eyes, guard, photo, relief, strengths, swap, sweep, takeaway, textures
-from .pictures import stored
+from . import api, channels, eyes, guard, live, photo, relief, strengths, swap, sweep, takeaway, textures
+from .pictures import stored, stored_sheet
 from .uploads import LARGEST_FILE, Gate, refuse
+from .values import asked_for
 from .visit import Visit, receive
 from .visits import MOST_VISITS, Gone, Visits, open_root
 
@@ -40,6 +43,7 @@ TABS = {
     "Eyes": eyes,
     "Swap": swap,
     "Relief": relief,
+    "Live": live,
     "Export": takeaway,
 }
 Updates = dict  # component: what it shows now
@@ -55,6 +59,7 @@ class Page:
         self.examples = {path.stem: self._example(path) for path in examples}
         self.photo_column: photo.Column | None = None  # set by photo.column
         self.mixer: strengths.Mixer | None = None  # set by strengths.tab
+        self.frames = live.Frames(self)
         self._refreshed: list[tuple[list, Callable[[Visit], Updates]]] = []
         self._decompositions: list[tuple] = []
 
@@ -68,9 +73,16 @@ class Page:
             visit = receive(self.models[name], name, path, path.name, "auto", self.models[name].config.size)
             return self.framed(replace(visit, shared=True))
 
+    def _example_for(self, search: str) -> Visit:
+        """The example of the model that the page's address names; else the first one."""
+        wanted = [visit for visit in self.examples.values() if visit.model == asked_for(search).get("model")]
+        return (wanted or list(self.examples.values()))[0]
+
     def framed(self, visit: Visit) -> Visit:
-        """With the picture that stands before every edit, written once."""
-        return replace(visit, before=str(stored(visit.view, "photo.png", kept=True)))
+        """With the picture that stands before every edit and the layers for the browser, written once."""
+        tiles, scales = visit.parts()
+        before = str(stored(visit.view, "photo.png", kept=True))
+        return replace(visit, before=before, sheet=str(stored_sheet(tiles)), scales=scales)
 
     def after_decomposing(self, outputs: list, refresh: Callable[[Visit], Updates]) -> None:
         """What a tab shows of a new decomposition."""
@@ -107,7 +119,7 @@ class Page:
                 session = _session()
                 with self.visits.writing(self.visits.folder(session)):
                     visit = make(*args, **kwargs)
-                if visit is None:  # as from a camera that is only switched on
+                if visit is None:  # as from a camera that is only switched on, or an address that asks for nothing more
                     return {column.photo: gr.skip()}
                 self.visits.welcome(session, visit)
                 with self.visits.serving(session) as visit:
@@ -129,18 +141,34 @@ class Page:
             ).then(**mixer.keep_strengths)
 
         def first(search: str) -> Updates:
-            names = [name for name in self.models if f"model={name}" in str(search).lstrip("?").split("&")]
-            wanted = [visit for visit in self.examples.values() if visit.model in names]
-            updates = welcomed(lambda: (wanted or list(self.examples.values()))[0])()
+            def visit() -> Visit:
+                with contextlib.suppress(Gone):  # the address asks for more, and that was quicker
+                    return self.visits.present(_session())
+                return self._example_for(search)
+
+            updates = welcomed(visit)()
+            updates[session] = f"<span>{html.escape(_session())}</span>"
             for part, value in mixer.from_address(search).items():
                 updates[part] = {**updates[part], "value": value} if part in updates else value
             return updates
 
         search = gr.Textbox(visible=False)
+        session = gr.HTML(elem_id="session", elem_classes="unseen")  # live.js names it to the server
         demo.load(
-            first, search, [*outputs, *mixer.sliders, mixer.base], js="() => [location.search]",
-            preprocess=False, show_progress="hidden", queue=False, api_visibility="private",
-        )  # fmt: skip
+            self.plainly(first, column.refused),
+            search,
+            [*outputs, *mixer.sliders, mixer.base, session],
+            js="() => [location.search]",
+            preprocess=False,
+            show_progress="hidden",
+            queue=False,
+            api_visibility="private",
+        )
+        demo.load(
+            welcomed(lambda search: column.from_address(self._example_for(search), search)), search, outputs,
+            js="() => [location.search]", preprocess=False, show_progress_on=column.says, api_visibility="private",
+            concurrency_id="model", concurrency_limit=1,
+        ).then(**mixer.keep_strengths)  # fmt: skip
 
     def of_visit(self, work: Callable) -> Callable:
         """`work(visit, ...)` as a function of the rest."""
@@ -179,10 +207,9 @@ def _session() -> str:
     return session
 
 
-def build(models: dict[str, Decomposer], visits: Visits) -> gr.Blocks:
-    """The page for some models, by name."""
+def build(page: Page) -> gr.Blocks:
+    """The page for some models."""
     with Gate(title="decomp", analytics_enabled=False) as demo:
-        page = Page(models, visits)
         gr.HTML(HEAD)
         with gr.Row(elem_classes="whole"):
             with gr.Column(scale=2, min_width=280, elem_classes="photo-column"):
@@ -245,7 +272,9 @@ def launch(
         from .mcp import mounted
 
         app |= mounted(models)
-    demo = build(models, visits)
+    page = Page(models, visits)
+    app["routes"] = [*app.get("routes", []), page.frames.route()]
+    demo = build(page)
     visits.built()
     _every(SWEEP, visits.sweep)
     here = Path(__file__).parent
@@ -261,7 +290,7 @@ def launch(
         footer_links=["api", "settings"],
         theme=_theme(),
         css_paths=here / "page.css",
-        head=f"<script>{(here / 'page.js').read_text()}</script>",
+        head=f"<script>{''.join((here / name).read_text() for name in ('page.js', 'live.js'))}</script>",
         app_kwargs=app,
         **options,
     )

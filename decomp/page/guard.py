@@ -15,6 +15,7 @@ from . import uploads
 
 API = "/gradio_api"
 UPLOAD, MCP = f"{API}/upload", f"{API}/mcp"
+LIVE = f"{API}/live"  # pictures of a camera
 LARGEST_BODY = {UPLOAD: uploads.LARGEST_FILE + 2**16, MCP: 3 * uploads.LARGEST_FILE // 2}  # bytes
 LARGEST_CALL = 2**18  # bytes of any other request
 # Gradio's routes that this page has no use for: they fetch from other machines, write files or show what others do
@@ -45,6 +46,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 
 

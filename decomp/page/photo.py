@@ -11,8 +11,8 @@ from ..choice import choose
 from ..decomposer import Decomposer
 from . import uploads
 from .pictures import outlined, place, refusal
-from .values import choice, number
-from .visit import Visit, box_in_percent, centred_box, receive
+from .values import asked_for, choice, number
+from .visit import Visit, box_in_percent, centred_box, receive, turn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 AUTO = "auto"
@@ -111,6 +111,7 @@ class Column:
         uploads.keep(photo, path)
         decoded = photos.load(path, name=photo["orig_name"])
         found = choose(decoded, self.page.models)
+        size = size if found.model in (None, name) else 0  # of another model the size it was trained at
         visit = self._fresh(found.model or name, path, photo["orig_name"], AUTO, size, photo=decoded)
         return replace(visit, choice=found)
 
@@ -146,6 +147,17 @@ class Column:
     def draw(self, visit: Visit, *percent):
         left, top, side = (value / visit.size[0] for value in centred_box(visit, *_percent(percent)))
         return outlined(visit.scene, left, top, side)
+
+    def from_address(self, visit: Visit, search: str) -> Visit | None:
+        """An example as the page's address asks for it; None if that is how it is. What is asked wrongly stays."""
+        asked, model = asked_for(search), self.page.models[visit.model]
+        size = next((size for size in self._sizes(visit.model) if str(size) == asked.get("size")), model.config.size)
+        domain, target = (name if name in model.config.domains else None for name in map(asked.get, ("class", "as")))
+        if domain or size != len(visit.own.picture):
+            visit = self.again(visit, visit.model, domain or AUTO, size)
+        elif not target:
+            return None
+        return self.page.framed(turn(visit, model, [target] * model.config.branches)) if target else visit
 
     def refused(self, reason: str) -> dict:
         """The picture that could not be taken goes, the reason stays until there is a photo."""

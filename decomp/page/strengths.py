@@ -1,7 +1,7 @@
 """Tab: the strength of each channel, and the class each is drawn as."""
 
+import html
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import gradio as gr
 
@@ -9,7 +9,7 @@ from .. import photos, presets
 from ..decomposition import Picture, to_bytes
 from ..photos import Photo
 from .pictures import address, img, place, refusal, stored
-from .values import choice, number, size_of
+from .values import asked_for, choice, number, size_of
 from .visit import Visit, turn
 
 LOWEST, HIGHEST = -2.0, 4.0
@@ -26,7 +26,7 @@ else is done to the picture.</p>
 was there before.</p>
 <p>The address of this page carries your settings: keep it, or send it to somebody. It carries no photo.</p></div>"""
 # One <img> for each side stays in place while only its address changes, so that nothing flickers as a slider moves.
-COMPARE = """<div class="compare"><img class="under" src="{before}" alt="The face before the edit">
+COMPARE = """<div class="compare"{parts}><img class="under" src="{before}" alt="The face before the edit">
 <img class="over" src="{after}" alt="The face after the edit, with the strengths of the sliders">
 <input type="range" min="0" max="100" value="50" aria-label="Before and after: where one ends and the other begins"
 oninput="document.documentElement.style.setProperty('--at', this.value + '%')"><b>Before</b><b>After</b></div>"""
@@ -61,11 +61,21 @@ class Mixer:
             "show_progress": "hidden",
             "queue": False,
         }
-        page.on(
+        # every move goes to page.js, which asks for the exact picture by this button when nothing is dragged
+        exact = gr.Button("Exact", elem_id="exact", elem_classes="unseen")
+        gr.on(
             [*(slider.change for slider in self.sliders), self.base.change],
+            None,
+            self.settings,
+            None,
+            js="(...all) => { decomp.moved(all); }",
+            trigger_mode="multiple",
+        )
+        page.on(
+            exact.click,
             self.move,
             refused=self.refused,
-            js="(...all) => decomp.moved(all)",
+            js="(...all) => decomp.asked ?? all",
             trigger_mode="always_last",
             api_name="page_sliders",
             api_visibility="undocumented",
@@ -73,6 +83,8 @@ class Mixer:
         )
         work = page.plainly(page.of_visit(self.move), self.refused)
         self.keep_strengths = {"fn": work, "preprocess": False, "api_visibility": "private", **moved}
+        arrived = "(...all) => { decomp.arrived(all); }"
+        self.result.change(None, self.settings, None, js=arrived, trigger_mode="multiple")
         self._wire_buttons()
         page.on(
             [self.everything.input, *(c.input for c in self.classes)],
@@ -165,7 +177,8 @@ class Mixer:
     def move(self, visit: Visit, base: str, *values) -> dict:
         """What the picture shows at these strengths."""
         edited = visit.recompose(self.strengths(visit, base, values), base)
-        return {self.result: compare(visit.before, stored(visit.show(edited, base), "edited.png")), self.why: ""}
+        after = stored(visit.show(edited, base), "edited.png")
+        return {self.result: compare(visit.before, after, parts_of(visit)), self.why: ""}
 
     def refused(self, reason: str) -> dict:
         """The picture stays, and below it stands why."""
@@ -193,7 +206,7 @@ class Mixer:
         choice(everything, "the class", accepted)
         classes = [choice(c, "the class", accepted) for c in wanted[: len(visit.own.names)]]
         targets = [everything if everything != OWN else own if c == OWN else c for c in classes]
-        visit = turn(visit, model, targets)
+        visit = self.page.framed(turn(visit, model, targets))
         self.page.replace(visit)
         return self.move(visit, base, *values)
 
@@ -210,9 +223,9 @@ class Mixer:
         # its own class is left out only if it was stated: what is left would tell which one a person was taken for
         choices = [OWN] + [c for c in model.config.domains if c != d.stated]
         updates = {
-            self.result: compare(visit.before, visit.before),
+            self.result: compare(visit.before, visit.before, parts_of(visit)),
             self.preset: gr.update(choices=list(presets.strengths(model))),
-            self.everything: gr.update(choices=choices, value=OWN),
+            self.everything: gr.update(choices=choices, value=turned_to(visit) or OWN),
             self.residual.thumb: img(to_bytes(d.residual)[::2, ::2], ""),
             self.unexplained.thumb: img(to_bytes(d.raised("unexplained"))[::2, ::2], ""),
         }
@@ -229,23 +242,42 @@ class Mixer:
 
     def from_address(self, search: str) -> dict:
         """Sliders and base as the page's address asks for; whatever it does not say, or says wrongly, stays."""
-        asked = parse_qs(str(search).lstrip("?")[:2000])
+        asked = asked_for(search)
         updates = {}
-        for part in ",".join(asked.get("strengths", [])).split(","):
+        for part in asked.get("strengths", "").split(","):
             layer, _, value = part.partition(":")
             names = ["residual", *map(str, range(1, len(self.rows) + 1)), "unexplained"]
             try:
                 updates[self.sliders[names.index(layer)]] = number(value, layer, LOWEST, HIGHEST)
             except ValueError:
                 continue
-        if asked.get("base") == ["regenerated"]:
+        if asked.get("base") == "regenerated":
             updates[self.base] = "regenerated"
         return updates
 
 
-def compare(before: Path | str, after: Path | str) -> str:
+def compare(before: Path | str, after: Path | str, parts: str = "") -> str:
     """Two pictures on each other, and where one ends and the other begins."""
-    return COMPARE.format(before=address(before), after=address(after))
+    return COMPARE.format(before=address(before), after=address(after), parts=parts)
+
+
+def parts_of(visit: Visit) -> str:
+    """What page.js needs: the layers, to add them up while a slider is dragged, and what goes into the address."""
+    data = {
+        "parts": address(visit.sheet),
+        "scales": ",".join(f"{scale:.6g}" for scale in visit.scales),
+        "model": visit.model,
+        "size": len(visit.own.picture),
+        "class": "" if visit.own.confidence else visit.own.domain,
+        "as": turned_to(visit),
+    }
+    return "".join(f' data-{key}="{html.escape(str(value), quote=True)}"' for key, value in data.items())
+
+
+def turned_to(visit: Visit) -> str:
+    """The class that all channels are drawn as; empty if it is their own, or several."""
+    targets = set(visit.turned.targets)
+    return targets.pop() if len(targets) == 1 and visit.turned.turned else ""
 
 
 def pasted(visit: Visit, edited: Picture, suffix: str | None) -> tuple[Path, Photo]:

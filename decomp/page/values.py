@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import parse_qs
 
 
 def number(value, name: str, lowest: float, highest: float) -> float:
@@ -52,6 +53,11 @@ def pairs(value, name: str) -> dict[str, str]:
             raise ValueError(f"{name} names {key!r} twice; accepted: KEY=VALUE with commas between them, each key once")
         result[key] = right
     return result
+
+
+def asked_for(search) -> dict[str, str]:
+    """What stands behind the ? of the page's address, the first of each key; nothing that is too long."""
+    return {key: values[0] for key, values in parse_qs(str(search).lstrip("?")[:2000]).items()}
 
 
 def _shown(value) -> str:

@@ -32,6 +32,8 @@ class Visit:
     view: np.ndarray  # (V, V, 3) uint8, the face as it is shown
     scene: np.ndarray  # (h, w, 3) uint8, the photo as it is shown
     before: str = ""  # path of `view` as a picture
+    sheet: str = ""  # path of `parts`
+    scales: tuple[float, ...] = ()  # of `parts`
     shared: bool = False  # an example, which many visitors look at
     eyes: Eyes | NoEyes | None = None  # where they were looked for
     choice: Choice | None = None  # what was found in it and which model suits; None: nobody looked
@@ -55,6 +57,23 @@ class Visit:
             return to_bytes(enlarged(edited, len(self.view)))
         change = enlarged(edited - self.own.picture, len(self.view))
         return np.clip(self.view + np.rint(change * 127.5), 0, 255).astype(np.uint8)
+
+    def parts(self) -> tuple[np.ndarray, tuple[float, ...]]:
+        """What a browser needs to add the layers up by itself, at half the size of `view`.
+
+        Returns:
+            (M + 3, V / 2, V / 2, 3) uint8: the photo as it is shown at strengths 1, then R, v_1 .. v_M and E as
+            127.5 (1 + layer / scale); and the scale of each, 1 for the photo.
+        """
+        side, d = len(self.view) // 2, self.turned
+        photo = cv2.resize(self.show(d.picture, "photo"), (side, side), interpolation=cv2.INTER_AREA)
+        tiles, scales = [photo], [1.0]
+        for layer in (d.residual, *d.channels, d.unexplained):
+            shrinks = side < len(layer)
+            small = cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+            scales.append(max(float(np.abs(small).max()), 1e-3))
+            tiles.append(to_bytes(small / np.float32(scales[-1])))
+        return np.stack(tiles), tuple(scales)
 
     def paste(self, edited: Picture) -> Photo:
         """The full-resolution photo with the edit in it."""

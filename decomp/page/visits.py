@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..decomposition import Decomposition
 from .visit import Visit
 
 HOUR = 3600  # seconds since the last use
@@ -48,7 +49,8 @@ class Entry:
     visit: Visit | None  # None before the first photo; without its layers while they are on disk
     folder: Path
     used: float  # when, on the monotonic clock
-    layers: Path | None = None  # where the layers are, if they are not in memory
+    layers: Path | None = None  # where the layers are on disk, once they were put there
+    parked: bool = False  # whether they are there alone
 
     def stored(self) -> int:
         return sum(size for _, size, _ in _files(self.folder))
@@ -86,15 +88,14 @@ class Visits:
             self.entries[session] = Entry(visit, folder, time.monotonic())
             self.entries.move_to_end(session)
             self.sent_away.pop(session, None)
-            needed = {Path(file).parent for file in (visit.source, visit.before)}
+            needed = {Path(file).parent for file in (visit.source, visit.before, visit.sheet)}
             for item in (folder / KEPT).glob("*"):
                 if item not in needed:
                     _remove(item)
             self._make_room()
 
-    @contextlib.contextmanager
-    def serving(self, session: str) -> Iterator[Visit]:
-        """The visitor's photo, used now; files that are made meanwhile go into the visitor's folder.
+    def present(self, session: str) -> Visit:
+        """The visitor's photo, used now; its layers may be on disk.
 
         Raises:
             Gone: there is none.
@@ -105,10 +106,21 @@ class Visits:
                 raise Gone(self.sent_away.get(session, GONE))
             entry.used = time.monotonic()
             self.entries.move_to_end(session)
-            if entry.layers is not None:
-                entry.visit, entry.layers = _with_layers(entry.visit, entry.layers), None
+            return entry.visit
+
+    @contextlib.contextmanager
+    def serving(self, session: str) -> Iterator[Visit]:
+        """The visitor's photo, used now; files that are made meanwhile go into the visitor's folder.
+
+        Raises:
+            Gone: there is none.
+        """
+        with self.lock:
+            visit, entry = self.present(session), self.entries[session]
+            if entry.parked:
+                visit = entry.visit = _with_layers(visit, entry.layers)
+                entry.parked = False
                 self._park_all_but(IN_MEMORY)
-            visit = entry.visit
         with self.writing(entry.folder):
             yield visit
         _trim(entry.folder)
@@ -168,9 +180,11 @@ class Visits:
     def _park_all_but(self, most: int) -> None:
         parked = False
         for entry in list(self.entries.values())[:-most]:
-            if entry.visit is not None and entry.layers is None and not entry.visit.shared:
-                entry.layers = entry.folder / "layers.npz"
-                entry.visit = _without_layers(entry.visit, entry.layers)
+            if entry.visit is not None and not entry.parked and not entry.visit.shared:
+                if entry.layers is None:
+                    entry.layers = entry.folder / KEPT / f"layers {uuid.uuid4().hex}"
+                    _write_layers(entry.visit, entry.layers)
+                entry.visit, entry.parked = _without_layers(entry.visit), True
                 parked = True
         if parked:
             give_memory_back()
@@ -190,26 +204,36 @@ class Visits:
         return sum(size for _, size, _ in _files(self.root))
 
 
-def _with_layers(visit: Visit, path: Path) -> Visit:
-    with np.load(path) as file:
-        own = replace(visit.own, **{name: file[name] for name in ("picture", "residual", "channels")})
-        turned = own
-        if "turned_channels" in file:
-            turned = replace(
-                own, picture=file["turned_picture"], channels=file["turned_channels"], targets=visit.turned.targets
-            )
-        return replace(visit, own=own, turned=turned, view=file["view"], scene=file["scene"])
+ARRAYS = ("picture", "residual", "channels")
 
 
-def _without_layers(visit: Visit, path: Path) -> Visit:
-    """Write the layers; what is left of the visit is small."""
-    own, turned = visit.own, visit.turned
-    layers = {"picture": own.picture, "residual": own.residual, "channels": own.channels}
-    if turned is not own:
-        layers |= {"turned_picture": turned.picture, "turned_channels": turned.channels}
-    np.savez(path, view=visit.view, scene=visit.scene, **layers)
-    bare = replace(own, picture=None, residual=None, channels=None)
-    return replace(visit, own=bare, turned=replace(bare, targets=turned.targets), view=None, scene=None)
+def _with_layers(visit: Visit, folder: Path) -> Visit:
+    """With the layers mapped from their files: of these only what is used is read, and nothing need be written back."""
+
+    def read(d: Decomposition, prefix: str) -> Decomposition:
+        files = {name: folder / f"{prefix}{name}.npy" for name in ARRAYS}
+        return replace(d, **{name: np.asarray(np.load(file, mmap_mode="c")) for name, file in files.items()})
+
+    own = read(visit.own, "")
+    turned = read(visit.turned, "turned_") if (folder / "turned_channels.npy").exists() else own
+    return replace(
+        visit, own=own, turned=turned, view=np.load(folder / "view.npy"), scene=np.load(folder / "scene.npy")
+    )
+
+
+def _write_layers(visit: Visit, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    layers = {name: getattr(visit.own, name) for name in ARRAYS} | {"view": visit.view, "scene": visit.scene}
+    if visit.turned is not visit.own:
+        layers |= {f"turned_{name}": getattr(visit.turned, name) for name in ARRAYS}
+    for name, array in layers.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def _without_layers(visit: Visit) -> Visit:
+    """What is left is small."""
+    own, turned = (replace(d, **dict.fromkeys(ARRAYS)) for d in (visit.own, visit.turned))
+    return replace(visit, own=own, turned=turned, view=None, scene=None)
 
 
 def _trim(folder: Path) -> None:

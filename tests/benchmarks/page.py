@@ -3,10 +3,13 @@
 Starts `decomp ui` on a free port and, through `gradio_client` on loopback, measures
 
 - cold start: from the command to the page, and to the first decomposed upload;
-- a slider move at 256 x 256 pixels, as the page itself asks for it: time of the HTTP answer, with 1 and with 20 people;
+- a slider move at 256 x 256 pixels, as the page itself asks for it when a slider is let go (while it is dragged the
+  browser adds the layers up alone and the server is not asked): time of the HTTP answer, with 1 and with 20 people, who
+  move again at once, or drag and let go once a second;
 - a decompose with 1 and with 20 people at once, who wait for each other;
 - processor time of the server for each, which does not depend on what else the machine is doing;
 - memory of the server after 20 and after 200 decompositions, by one visitor and by one visitor each;
+- with --drag, only the last of these, and the memory before and after;
 - with --crowd N, only this: N visitors who come at once, each with a photo, five slider moves and the edited photo:
   errors, median and 95th percentile, memory and files before and after.
 """
@@ -14,6 +17,7 @@ Starts `decomp ui` on a free port and, through `gradio_client` on loopback, meas
 import argparse
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -110,8 +114,9 @@ def crowd(url: str, known: dict, process: subprocess.Popen, people: int) -> dict
 
 
 def patiently(person: Visitor) -> list[float]:
-    """Somebody who looks at what they see: one move a second."""
+    """Somebody who looks at what they see: a slider is dragged and let go once a second."""
     taken = []
+    time.sleep(random.random())
     for k in range(10):
         taken.append(person.move(k))
         time.sleep(max(0, 1 - taken[-1]))
@@ -141,7 +146,8 @@ def events(url: str) -> dict:
     move = next(d["id"] for d in dependencies if d["api_name"] == "page_sliders")
     upload = next(d["id"] for d in dependencies if len(d["inputs"]) == 3 and len(d["outputs"]) > 30 and d["queue"])
     save = next(d["id"] for d in dependencies if d["api_name"] == "write")
-    return {"move": move, "upload": upload, "save": save}
+    load = next(d["id"] for d in dependencies if any(target[1] == "load" for target in d["targets"]))
+    return {"move": move, "upload": upload, "save": save, "load": load}
 
 
 def memory(process: subprocess.Popen) -> float:
@@ -172,6 +178,7 @@ def main() -> None:
     parser.add_argument(
         "--memory-size", type=int, default=256, help="pixels of the decompositions that memory is measured over"
     )
+    parser.add_argument("--drag", action="store_true", help="20 people who drag a slider, and nothing else")
     parser.add_argument("--crowd", type=int, help="so many visitors at once, and nothing else")
     options = parser.parse_args()
     result = {}
@@ -181,6 +188,19 @@ def main() -> None:
         if options.crowd:
             Visitor(url, "first", known).decompose()  # what is loaded once is loaded
             result[f"crowd_{options.crowd}"] = crowd(url, known, process, options.crowd)
+            print(json.dumps(result, indent=2))
+            return
+        if options.drag:
+            people = [Visitor(url, f"person {i}", known) for i in range(options.people)]
+            for person in people:
+                person.decompose()
+            rss, used = memory(process), processor(process)
+            with ThreadPoolExecutor(options.people) as pool:
+                result["load_average"] = os.getloadavg()[0]
+                result[f"drag_{options.people}"] = times([s for of_one in pool.map(patiently, people) for s in of_one])
+            used = 1000 * (processor(process) - used) / (10 * options.people)
+            result[f"drag_{options.people}"]["processor_ms"] = used
+            result["memory_mb"] = {"before": rss, "after": memory(process)}
             print(json.dumps(result, indent=2))
             return
         one = Visitor(url, "one", known)

@@ -171,7 +171,7 @@ def test_layers_on_disk_are_the_layers(here, come, toy, monkeypatch):
     here.welcome("ben", ben)
     for k in range(4):
         come(f"visitor {k}")
-    assert sum(entry.layers is None for entry in here.entries.values()) == 2
+    assert sum(not entry.parked for entry in here.entries.values()) == 2
     assert here.entries["anna"].visit.own.channels is None
     for session, visit in (("anna", anna), ("ben", ben)):
         with here.serving(session) as again:
@@ -180,7 +180,7 @@ def test_layers_on_disk_are_the_layers(here, come, toy, monkeypatch):
             strengths = {1: 0.5, 2: 1.75}
             assert np.array_equal(again.recompose(strengths, "photo"), visit.recompose(strengths, "photo"))
             assert np.array_equal(again.view, visit.view) and again.own.info == visit.own.info
-        assert sum(entry.layers is None for entry in here.entries.values()) == 2
+        assert sum(not entry.parked for entry in here.entries.values()) == 2
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path, monkeypatch):
