@@ -109,9 +109,10 @@ class Live:
         self.way = self.goal = None  # centre and side of the box as it is, and as it shall be
 
     def _look(self, photo: Photo) -> None:
-        found = [box for box in self.model.find_faces(photo).values() if box.found != "centre"]
+        boxes = list(self.model.find_faces(photo).values())
+        found = [box for box in boxes if box.found != "centre"]
         self.looks.append(found[0] if found else None)
-        self.votes.append(self.model.classify(photo, found[:1] or None))
+        self.votes.append(self.model.classify(photo, found[:1] or boxes))
 
     def _domain(self) -> str:
         """The class that the last looks have voted for; it steers the generator and is not told."""
