@@ -42,7 +42,7 @@ FINE, SOFT = 0.07, 0.14  # of the square's side: wavelengths below are fine, abo
 HUED, TINTED = 0.5, 0.75  # share of the energy along grey below which a channel is a hue, below which it has one
 DIRECTED = 0.4  # coherence of strokes of one direction
 ONE_SIDED, SPARSE = 0.5, 2.5  # skew of lines that are bright or dark, of spots on nothing
-AT_ZONE = 1.5  # energy per pixel in a zone of the face against the whole square
+AT_ZONE = 2.5  # energy per pixel in a zone of the face against the whole square, from which a name says so
 DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
