@@ -209,16 +209,16 @@ def textures() -> Image.Image:
 
 
 def eyes() -> Image.Image:
+    from decomp.eyes.finder import find_eyes
     from decomp.eyes.job import overlay
-    from decomp.eyes.parts import parts_of
-    from decomp.eyes.segment import segment_eyes
 
     model = decomp.load("animals")
-    parts = parts_of(model.facts.eyes, model.config.branches)
     rows = []
     for name in ("cat", "kitten"):
         d = decomposed(name)
-        s = segment_eyes(d, parts)
+        s = find_eyes(model, d.photo)
+        if s.box:  # where the search looked last
+            d = model.decompose(d.photo, domain="cat", box=(s.box.left, s.box.top, s.box.side))
         row = [("photo", d.picture)]
         for caption, plane in (("initial surface", s.surface), ("segmented image", s.image)) if s.found else ():
             if plane is not None:
