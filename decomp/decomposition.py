@@ -46,6 +46,11 @@ def to_bytes(picture: Picture) -> np.ndarray:
     return np.clip(np.rint((picture + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
+def raised(layer: Picture) -> Picture:
+    """A signed layer with its contrast raised, zero at mid-grey: three times its rms becomes 1."""
+    return np.clip(layer / (3 * np.sqrt(np.square(layer).mean()) + 1e-12), -1, 1)
+
+
 def channel_index(names: Sequence[str], channel: int | str) -> int:
     """Position 0 .. M - 1 of a channel given by number (1 .. M, as in the paper, also as text) or name.
 
@@ -188,11 +193,9 @@ class Decomposition:
         return Separation(texture_a, texture_b, self.picture - texture_a - texture_b)
 
     def raised(self, layer: int | str) -> Picture:
-        """A signed layer with its contrast raised, zero at mid-grey: three times its energy becomes 1 (figure 10)."""
+        """A signed layer with its contrast raised (figure 10); "residual" as it is."""
         v = self.layer(layer)
-        if layer == "residual":
-            return v
-        return np.clip(v / (3 * np.sqrt(np.square(v).mean()) + 1e-12), -1, 1)
+        return v if layer == "residual" else raised(v)
 
     def added(self, channel: int | str, base: Base = "regenerated") -> Picture:
         """The picture with a channel, not amplified, added once more (figure 11): strength 2."""

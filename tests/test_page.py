@@ -211,6 +211,7 @@ def test_cards_name_every_layer_and_escape(visit):
         cards = channels.channel_cards(hostile, view)
         assert cards.count("<figure") == 4 + 3 + 1
         assert "<script" not in cards and "&lt;script&gt;" in cards
+        assert cards.count(" times") == (2 + 3 if view == "raised" else 2)
 
 
 @pytest.mark.parametrize("kind", ["ora", "zip", "tif16", "tif", "npz"])

@@ -185,12 +185,12 @@ class TestInTheBrowser:
 
     def test_views_of_the_channels(self, page):
         first = page.locator("#cards figure img").nth(4)
-        raised = first.get_attribute("src")
-        page.get_by_label("at their own contrast").check()
-        page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src !== src", arg=raised)
         raw = first.get_attribute("src")
         page.get_by_label("contrast raised").check()
         page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src !== src", arg=raw)
+        raised = first.get_attribute("src")
+        page.get_by_label("at their own contrast").check()
+        page.wait_for_function("src => document.querySelectorAll('#cards figure img')[4].src !== src", arg=raised)
         page.wait_for_function(
             "() => [...document.querySelectorAll('#cards img')].every(i => i.complete && i.naturalWidth > 0)"
         )

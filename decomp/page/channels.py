@@ -3,12 +3,12 @@
 import gradio as gr
 import numpy as np
 
-from ..decomposition import to_bytes
+from ..decomposition import Picture, raised, to_bytes
 from .pictures import figure, figures
 from .values import choice
 from .visit import Visit
 
-VIEWS = [("contrast raised", "raised"), ("at their own contrast", "raw"), ("added to the picture", "added")]
+VIEWS = [("at their own contrast", "raw"), ("contrast raised", "raised"), ("added to the picture", "added")]
 EXPLAINED = """<div class="says"><p>What the photo is made of: a smooth base, the channels, and what the network
 leaves unexplained add up to it.
 In a channel mid-grey is nothing, brighter adds light, darker takes it away.</p></div>"""
@@ -16,11 +16,11 @@ In a channel mid-grey is nothing, brighter adds light, darker takes it away.</p>
 
 def tab(page) -> None:
     gr.HTML(EXPLAINED)
-    view = gr.Radio(VIEWS, value="raised", label="Show channels")
+    view = gr.Radio(VIEWS, value="raw", label="Show channels")
     cards = gr.HTML(elem_id="cards")
 
     page.on(view.input, channel_cards, [view], [cards], show_progress="hidden", concurrency_limit=None)
-    page.after_decomposing([view, cards], lambda visit: {view: "raised", cards: channel_cards(visit, "raised")})
+    page.after_decomposing([view, cards], lambda visit: {view: "raw", cards: channel_cards(visit, "raw")})
 
 
 def channel_cards(visit: Visit, view: str) -> str:
@@ -32,19 +32,23 @@ def channel_cards(visit: Visit, view: str) -> str:
     for c in d.info:
         picture = {"raised": d.raised, "added": d.added, "raw": d.layer}[view](c.index)
         note = f"energy {c.energy:.3f}" + ("" if c.active else ", silent")
+        note += f", {times(d.layer(c.index))}" if view == "raised" else ""
         bar = f'<div class="energy" aria-hidden="true"><i style="width:{100 * c.energy / largest:.0f}%"></i></div>'
         cards.append(figure(to_bytes(picture), f"{c.index} {c.name}", note, bar, "" if c.active else "silent"))
     together = d.channels.sum(axis=0)
-    contrast = 3 * float(np.sqrt(np.square(together).mean())) + 1e-12
+    every = f"{sum(c.active for c in d.info)} of {len(d.info)} active, {times(together)}"
     terms = [
         figure(visit.view, "x, the photo", d.stated or ""),
         figure(to_bytes(d.residual), "R, the smooth base", "over-smoothed"),
-        figure(
-            to_bytes(together / contrast), "all channels", f"{sum(c.active for c in d.info)} of {len(d.info)} active"
-        ),
-        figure(to_bytes(d.raised("unexplained")), "E, unexplained", "x - f(x)"),
+        figure(to_bytes(raised(together)), "all channels", every),
+        figure(to_bytes(d.raised("unexplained")), "E, unexplained", f"x - f(x), {times(d.unexplained)}"),
     ]
     signs = ["<b>=</b>", "<b>+</b>", "<b>+</b>", ""]
     equation = "".join(term + sign for term, sign in zip(terms, signs))
     cards.append(figure(to_bytes(d.regenerated), "f(x), re-generated", "R and all channels, without E"))
     return f'<div class="figures sum">{equation}</div>' + figures(*cards)
+
+
+def times(layer: Picture) -> str:
+    """By how much the contrast of a layer is raised."""
+    return f"raised {1 / (3 * float(np.sqrt(np.square(layer).mean())) + 1e-12):.1f} times"
