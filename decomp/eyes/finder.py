@@ -20,7 +20,8 @@ from .places import maps_of
 from .segment import Eyes, NoEyes, segment_eyes
 
 SMALLEST_SIDE = 32  # pixels of the smallest photo that is searched, and of the smallest square
-LONGEST = (192, 320)  # pixels of the longer side of the copies that are searched
+CLOSE = 112  # pixels of the longer side of a copy in which the eyes of a face that fills the photo are not too large
+LONGEST = (192, 320)  # likewise, for smaller faces
 MORE = 2  # places that are looked at again beyond those that are asked for
 AGREE = 0.5  # IOD: the second look must find both eyes this close to where the first one saw them
 DISAGREE = "two looks at the photo do not agree"
@@ -58,8 +59,6 @@ def find_pairs(
     for proposed in proposals(model, photo, most + MORE, parts):
         for points in proposed:
             pairs.append(second_look(model, photo, points, parts, certainty))
-            if most == 1 and pairs[-1].confidence > SURE:
-                break
         if sum(p.confidence > SURE for p in separate(pairs)) >= most:
             break
     found = separate([p for p in pairs if p.found])
@@ -69,17 +68,28 @@ def find_pairs(
 
 
 def proposals(model, photo: Photo, most: int, parts: EyeParts) -> Iterator[list[np.ndarray]]:
-    """Pairs of points (2, 2) where eyes may be, best first, from the quickest source to the slowest."""
+    """Pairs of points (2, 2) where eyes may be, in groups from the quickest source to the slowest, each best first."""
     nets = parts.pair_nets(model.config.branches)
-    for longest in LONGEST:
-        if longest > LONGEST[0] >= max(photo.pixels.shape[:2]):
-            return
+    longer = max(photo.pixels.shape[:2])
+
+    def copy(longest: int) -> tuple[torch.Tensor, float]:
         small, scale = small_copy(photo, longest)
-        maps = whole_maps(model, small)
+        return whole_maps(model, small), scale
+
+    def seen(maps: torch.Tensor, scale: float, tilts) -> list[np.ndarray]:
+        return [p.pose.scaled(2 * scale).points() for p in places.search(nets, maps, most, tilts)]
+
+    close = seen(*copy(CLOSE), places.UPRIGHT) if longer > CLOSE else []
+    first = copy(LONGEST[0])
+    near = seen(*first, places.UPRIGHT)
+    yield close[:1] + near[:1]
+    yield close[1:] + near[1:]
+    yield detected(photo, most)
+    yield seen(*first, places.TILTED)
+    if longer > LONGEST[0]:
+        last = copy(LONGEST[1])
         for tilts in places.UPRIGHT, places.TILTED:
-            yield [p.pose.scaled(2 * scale).points() for p in places.search(nets, maps, most, tilts)]
-            if longest == LONGEST[0] and tilts is places.UPRIGHT:
-                yield detected(photo, most)
+            yield seen(*last, tilts)
 
 
 def detected(photo: Photo, most: int) -> list[np.ndarray]:
