@@ -1,8 +1,8 @@
-"""A cat's eyes in a whole photo: the network sees all of it once, small, then a square around each place it names.
+"""A cat's eyes in a whole photo: the network sees all of it, small, then a square around each place it names.
 
-Where the small copy shows no pair clearly enough, OpenCV's cat detectors propose further places, and a larger copy is
-searched, for small faces. In each square the place is named again, from larger eyes; its logit there is what the
-confidence is calibrated on: whoever proposes, the channels decide.
+Two copies are searched, the smaller one for faces that fill the photo. Where they show no pair clearly enough, OpenCV's
+cat detectors propose further places, and a larger copy is searched, for small faces. In each square the place is named
+again, from larger eyes; its logit there is what the confidence is calibrated on: whoever proposes, the channels decide.
 """
 
 from collections.abc import Iterator
