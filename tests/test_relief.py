@@ -141,9 +141,10 @@ def test_model_opens_again():
     r = relief(d, np.array([[203, 101], [248, 104]]), [9])
     scene = trimesh.load(io.BytesIO(mesh.glb(r, d.photo, d.box)), file_type="glb")
     (surface,) = scene.geometry.values()
-    assert surface.vertices.shape == (64 * 64, 3) and surface.face_normals[:, 2].min() > 0
+    n = model.config.size
+    assert surface.vertices.shape == (n * n, 3) and surface.face_normals[:, 2].min() > 0
     width, height, depth = surface.extents
-    assert width == pytest.approx(63 / 64) and height == pytest.approx(63 / 64) and 0.1 < depth < 0.6
+    assert width == pytest.approx(1 - 1 / n) and height == pytest.approx(1 - 1 / n) and 0.1 < depth < 0.6
     picture = surface.visual.material.baseColorTexture
     assert picture.size == (d.box.side, d.box.side)
     nose = surface.vertices[np.argmax(surface.vertices[:, 2])]
