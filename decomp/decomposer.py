@@ -167,7 +167,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
     @torch.inference_mode()
     def probabilities(self, photo: Photo, boxes: Sequence[Box]) -> np.ndarray:
         """Of each class and, last, of none, in each box: (boxes, classes + 1), the mean with the mirror image's."""
-        crops = np.stack([crop(photo, box, self.classifier.SIDE) for box in boxes])
+        crops = np.stack([crop(photo, box, DomainClassifier.SIDE) for box in boxes])
         crops = np.concatenate([crops, crops[:, :, ::-1]])
         outcomes = self.classifier.probabilities(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
         return outcomes.reshape(2, len(boxes), -1).mean(dim=0).cpu().numpy()
