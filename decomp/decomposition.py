@@ -48,7 +48,12 @@ def to_bytes(picture: Picture) -> np.ndarray:
 
 def raised(layer: Picture) -> Picture:
     """A signed layer with its contrast raised, zero at mid-grey: three times its rms becomes 1."""
-    return np.clip(layer / (3 * np.sqrt(np.square(layer).mean()) + 1e-12), -1, 1)
+    return np.clip(layer / full_contrast(layer), -1, 1)
+
+
+def full_contrast(layer: Picture) -> float:
+    """The value that becomes 1 when the contrast of a signed layer is raised."""
+    return 3 * float(np.sqrt(np.square(layer).mean())) + 1e-12
 
 
 def channel_index(names: Sequence[str], channel: int | str) -> int:

@@ -150,6 +150,12 @@ class Track:
         return square(self.ways[min(frame, len(self.ways) - 1)], *self.shape)
 
 
+def elected(domains: Iterable[str], votes: Iterable[Mapping[str, float]]) -> str:
+    """The class with the largest sum of probabilities."""
+    votes = list(votes)
+    return max(domains, key=lambda name: sum(vote[name] for vote in votes))
+
+
 def square(way: np.ndarray, width: int, height: int) -> Box:
     """The box inside a picture that lies best on a centre and a side (x, y, side), in pixels."""
     x, y, side = way
@@ -363,7 +369,7 @@ def look(model: Decomposer, film: Film | Folder, edit: Edit) -> dict:
         raise PhotoError("the film has no frames")
     domain = edit.domain
     if domain == "auto":
-        domain = max(model.config.domains, key=lambda name: sum(p[name] for p in probabilities))
+        domain = elected(model.config.domains, probabilities)
     model.domain_index(domain)
     return {"frames": count, "shape": shape, "boxes": boxes, "domain": domain}
 

@@ -26,7 +26,7 @@ from ..decomposer import Decomposer, cached
 from . import finder, outlines, places
 from .marked import RIGHT, WRONG, Marked, errors, marked, outline, with_lids
 from .parts import HALVES, EyeParts, packed
-from .places import PairNet, Pose, maps_of
+from .places import PairNet, Pose
 from .views import CANVAS, View, backgrounds, views
 
 MOST_WRONG = 0.02  # of all photos of cats: the least confidence is set for this
@@ -47,6 +47,9 @@ class Seen:
 
     views: list[View]
     maps: np.ndarray  # (n, 3 (M + 1), CANVAS / 2, CANVAS / 2) float16
+
+
+Sample = tuple[np.ndarray, Pose, Pose]  # maps as PairNet sees them, the eyes in them, the pose they are cut around
 
 
 def scenes() -> list[Path]:
@@ -76,15 +79,11 @@ def _large(path: Path) -> bool:
 
 def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
     """Views through the network."""
-    m, side = model.config.branches, CANVAS // 2
-    maps = np.empty((len(listed), 3 * (m + 1), side, side), np.float16)
-    target = model.domain_index("cat")
+    side = CANVAS // 2
+    maps = np.empty((len(listed), 3 * (model.config.branches + 1), side, side), np.float16)
     for i in range(0, len(listed), batch):
         pictures = np.stack([view.picture for view in listed[i : i + batch]]).astype(np.float32) / 127.5 - 1
-        x = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-        output = model.runtime(x, torch.full((len(x), m), target))
-        layers = torch.cat([output.residual[:, None], output.channels], dim=1)
-        maps[i : i + batch] = maps_of(layers.float().cpu()).numpy()
+        maps[i : i + batch] = finder.network_maps(model, torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
     return Seen(listed, maps)
 
 
@@ -152,7 +151,7 @@ def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
 def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tensor, Tensor]:
     """Upright maps (n, planes, AROUND, AROUND) float16 near eyes and elsewhere, their targets and offsets."""
     rng = np.random.default_rng((seed, half))
-    maps, true, poses = [], [], []
+    chosen: list[Sample] = []
     for view, planes in zip(of.views, of.maps):
         if view.half != half:
             continue
@@ -160,12 +159,21 @@ def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tenso
         eyes = view.pose and view.pose.scaled(0.5)
         clear = eyes is not None and 0 < eyes.x < side and 0 < eyes.y < side
         starts = [beside(eyes, rng), misjudged(eyes, rng)] if clear else [_random(side, rng)]
-        for pose in starts:
-            maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
-            true.append(eyes or Pose(np.nan, np.nan, np.nan, np.nan))
-            poses.append(pose)
-    side, planes = places.AROUND, of.maps.shape[1]
-    upright = np.array(maps, np.float16).reshape(-1, planes, side, side)
+        chosen += samples(planes, eyes, starts)
+    return taught(chosen, of.maps.shape[1])
+
+
+def samples(planes: Tensor, eyes: Pose | None, starts: list[Pose]) -> list[Sample]:
+    """What PairNet sees around some poses, where the eyes are (nan: nowhere), and the poses."""
+    true = eyes or Pose(np.nan, np.nan, np.nan, np.nan)
+    cut = lambda pose: places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy()
+    return [(cut(pose), true, pose) for pose in starts]
+
+
+def taught(chosen: list[Sample], planes: int) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Samples as arrays: maps (n, planes, AROUND, AROUND), and their `targets`."""
+    maps, true, poses = zip(*chosen) if chosen else ((), (), ())
+    upright = np.array(maps, np.float16).reshape(-1, planes, places.AROUND, places.AROUND)
     return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
 
 
@@ -208,7 +216,7 @@ def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
 def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int = 0) -> tuple:
     """As `place_lessons`, from whole photos: the eyes, and what this net takes for eyes there."""
     rng = np.random.default_rng((seed, 1))
-    maps, true, poses = [], [], []
+    chosen: list[Sample] = []
     for planes, eyes in whole:
         planes = torch.from_numpy(planes.astype(np.float32))
         width = planes.shape[2]
@@ -219,13 +227,8 @@ def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int 
             tilts = places.UPRIGHT if mirrored else places.TILTED
             wrong = [p.pose for p in places.search([net], planes, 8, tilts) if not places.near(p.pose, eyes)]
             starts += [anew._replace(x=anew.x + rng.normal(0, 0.3 * anew.iod)) for anew in wrong[:7]]
-            for pose in starts:
-                maps.append(places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy())
-                true.append(eyes)
-                poses.append(pose)
-    side, planes = places.AROUND, next(net.parameters()).shape[1]
-    upright = np.array(maps, np.float16).reshape(-1, planes, side, side)
-    return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
+            chosen += samples(planes, eyes, starts)
+    return taught(chosen, next(net.parameters()).shape[1])
 
 
 class Course(NamedTuple):

@@ -112,11 +112,14 @@ def small_copy(photo: Photo, longest: int) -> tuple[np.ndarray, float]:
 
 def whole_maps(model, picture: np.ndarray) -> torch.Tensor:
     """Maps of a picture (h, w, 3) of any shape, (planes, h / 2, w / 2)."""
-    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
-    target = torch.full((1, model.config.branches), model.domain_index("cat"))
-    output = model.runtime(x, target)
+    return network_maps(model, torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None])[0]
+
+
+def network_maps(model, x: torch.Tensor) -> torch.Tensor:
+    """Maps of pictures (n, 3, h, w), (n, planes, h / 2, w / 2)."""
+    output = model.runtime(x, torch.full((len(x), model.config.branches), model.domain_index("cat")))
     layers = torch.cat([output.residual[:, None], output.channels], dim=1)
-    return maps_of(layers.float().cpu())[0]
+    return maps_of(layers.float().cpu())
 
 
 def square_around(points: np.ndarray, width: int, height: int) -> Box:

@@ -20,7 +20,7 @@ from . import sweep, takeaway, textures
 from .pictures import place, stored
 from .strengths import pasted
 from .uploads import Upload
-from .values import number, pairs, text, whole
+from .values import listed, number, pairs, text, whole
 from .visit import Visit, receive, turn
 
 AUTO = "auto"
@@ -137,7 +137,7 @@ class Actions:
         Returns:
             first texture, second texture, their sum (contrast raised); the photo without the first, the second, both
         """
-        groups = [[name.strip() for name in text(group, "a and b").split(",") if name.strip()] for group in (a, b)]
+        groups = [listed(group, "a and b") for group in (a, b)]
         pictures = textures.separated(self._visit(photo, model, domain, size, box), *groups)
         return [stored(picture, f"{name}.png") for name, picture in pictures.items()]
 
@@ -182,8 +182,7 @@ class Actions:
         """
         visit = self._visit(photo, model, domain, size, box)
         decomposer = self.models[visit.model]
-        words = [word.strip() for word in text(layers, "layers").split(",") if word.strip()]
-        taken = layers_of(decomposer, words)
+        taken = layers_of(decomposer, listed(layers, "layers"))
         amount, keep = (number(value, "strength", 0, tab_swap.STRONGEST) for value in (amount, keep))
         pair = tab_swap.aligned(decomposer, visit, giver)
         edited = pair.swap(taken, amount, keep)
@@ -210,8 +209,7 @@ class Actions:
         """
         visit = self._visit(photo, model, domain, size, box)
         decomposer = self.models[visit.model]
-        words = [word.strip() for word in text(channels, "channels").split(",") if word.strip()]
-        carrying = layers_of(decomposer, words or ["light"])
+        carrying = layers_of(decomposer, listed(channels, "channels") or ["light"])
         if any(isinstance(layer, str) for layer in carrying):
             raise ValueError("a relief is computed from channels; residual and unexplained are not channels")
         r, _ = tab_relief.made(decomposer, visit, carrying, depth)
@@ -266,7 +264,7 @@ class Actions:
         decomposer = self.models[model]
         lowest = 2 * decomposer.config.stride
         size = whole(size or decomposer.config.size, "size", lowest, LARGEST_SIZE)
-        sides = [part.strip() for part in text(box, "box").split(",") if part.strip()]
+        sides = listed(box, "box")
         if sides and not (len(sides) == 3 and all(part.isdecimal() and len(part) < 9 for part in sides)):
             raise ValueError(f"{box!r} is not LEFT,TOP,SIDE in pixels")
         return receive(

@@ -1,9 +1,8 @@
 """Tab: the layers of the photo."""
 
 import gradio as gr
-import numpy as np
 
-from ..decomposition import Picture, raised, to_bytes
+from ..decomposition import Picture, full_contrast, raised, to_bytes
 from .pictures import figure, figures
 from .values import choice
 from .visit import Visit
@@ -51,4 +50,4 @@ def channel_cards(visit: Visit, view: str) -> str:
 
 def times(layer: Picture) -> str:
     """By how much the contrast of a layer is raised."""
-    return f"raised {1 / (3 * float(np.sqrt(np.square(layer).mean())) + 1e-12):.1f} times"
+    return f"raised {1 / full_contrast(layer):.1f} times"

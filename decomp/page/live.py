@@ -23,7 +23,7 @@ from .. import photos
 from ..decomposer import Decomposer
 from ..faces import Box, crop, paste
 from ..photos import Photo, PhotoError
-from ..video import CLASSIFIED, EVERY, STILL, Change, Edit, square
+from ..video import CLASSIFIED, EVERY, STILL, Change, Edit, elected, square
 from .guard import LIVE
 from .strengths import HIGHEST, LOWEST
 from .visit import Visit
@@ -116,7 +116,7 @@ class Live:
 
     def _domain(self) -> str:
         """The class that the last looks have voted for; it steers the generator and is not told."""
-        return max(self.model.config.domains, key=lambda name: sum(vote[name] for vote in self.votes))
+        return elected(self.model.config.domains, self.votes)
 
     def _box(self) -> Box:
         width, height = self.shape

@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 
 from .. import presets
-from ..decomposition import to_bytes
+from ..decomposition import full_contrast, to_bytes
 from .pictures import figure, figures
 from .values import choice
 from .visit import Visit
@@ -58,7 +58,7 @@ def separated(visit: Visit, a: list[int | str], b: list[int | str]) -> dict[str,
     """
     s = visit.own.separate(a, b)
     together = s.a + s.b
-    contrast = 3 * float(np.sqrt(np.square(together).mean())) + 1e-12
+    contrast = full_contrast(together)
     return {
         "first texture": to_bytes(s.a / contrast),
         "second texture": to_bytes(s.b / contrast),

@@ -44,10 +44,15 @@ def text(value, name: str) -> str:
     return "" if value is None else str(value)
 
 
+def listed(value, name: str) -> list[str]:
+    """The words of a text with commas between them. ValueError if it is not text."""
+    return [part.strip() for part in text(value, name).split(",") if part.strip()]
+
+
 def pairs(value, name: str) -> dict[str, str]:
     """KEY=VALUE with commas between them; a value alone has the key "". ValueError for a key that comes twice."""
     result = {}
-    for part in filter(str.strip, text(value, name).split(",")):
+    for part in listed(value, name):
         key, _, right = (piece.strip() for piece in part.rpartition("="))
         if key in result:
             raise ValueError(f"{name} names {key!r} twice; accepted: KEY=VALUE with commas between them, each key once")
