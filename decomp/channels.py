@@ -1,4 +1,4 @@
-"""What was measured of a model's channels, stored as `channels.json` beside `config.json`.
+"""What is known of a model's channels, stored as `channels.json` beside `config.json`.
 
 None of it is architecture: the network runs without. Each part is checked where it is used, as it may come from a hub.
 """
@@ -11,15 +11,16 @@ from .config import LONGEST_NAME
 from .files import atomic
 
 FILE = "channels.json"
-FACTS = ("roles", "eyes")
+FACTS = ("roles", "eyes", "asked_for")
 
 
 @dataclass(frozen=True)
 class ChannelFacts:
-    """Measured facts about the channels of one set of weights."""
+    """Facts about the channels of one set of weights."""
 
     roles: tuple[dict, ...] = ()  # per channel: its name and the figures it was named by, see evaluation/roles.py
     eyes: dict = field(default_factory=dict)  # which layers find a cat's eyes, see eyes/parts.py; empty: not calibrated
+    asked_for: tuple[str, ...] = ()  # what each was told to carry, see training/asked.py; empty: it chose by itself
 
     @classmethod
     def read(cls, folder: Path) -> "ChannelFacts":
@@ -42,7 +43,10 @@ class ChannelFacts:
         roles, eyes = values.get("roles", []), values.get("eyes", {})
         if not isinstance(roles, list) or not all(isinstance(role, dict) for role in roles):
             raise ValueError(f"{file.name}: roles is {roles!r}; a list of objects is needed")
-        return cls(tuple(roles), eyes)
+        asked_for = values.get("asked_for", [])
+        if not isinstance(asked_for, list) or not all(isinstance(text, str) for text in asked_for):
+            raise ValueError(f"{file.name}: asked_for is {asked_for!r}; a list of texts is needed")
+        return cls(tuple(roles), eyes, tuple(asked_for))
 
     def write(self, folder: Path) -> None:
         """Write `folder/channels.json`, whole or not at all."""

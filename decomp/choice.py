@@ -19,19 +19,24 @@ class Choice(NamedTuple):
     sentence: str  # to show; without a model it offers the choice
 
 
-def choose(image, models: Mapping[str, Decomposer] | None = None) -> Choice:
+def choose(image, models: Mapping[str, Decomposer] | None = None, preferred: str = "") -> Choice:
     """Find a cat's and a human face, and classify them and the whole photo with each model.
 
     Args:
         image: whatever `photos.load` accepts.
-        models: by name; default: the bundled ones.
+        models: by name; default: the bundled ones. Of those with the same classes the first is asked.
+        preferred: name of the one to ask instead of others with its classes.
     Raises:
         PhotoError: not a photo.
     """
     photo = image if isinstance(image, Photo) else photos.load(image)
     models = models if models is not None else {name: cached(name) for name in bundled()}
+    asked: dict[tuple[str, ...], str] = {}  # one model for each set of classes
+    for name in sorted(models, key=lambda name: name != preferred):
+        asked.setdefault(models[name].config.domains, name)
     guesses: list[tuple[float, str, str]] = []  # (probability, name of the model, word)
-    for name, model in models.items():
+    for name in asked.values():
+        model = models[name]
         word, probability = model.guess(model.classify(photo))
         guesses.append((probability, name, word))
     sure = [guess for guess in guesses if guess[0] >= CERTAIN]

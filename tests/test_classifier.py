@@ -109,6 +109,13 @@ def test_the_model_is_chosen_by_what_is_found(config, toy, cat):
         assert "male" not in choice.sentence
 
 
+def test_of_models_with_the_same_classes_one_is_asked(config, toy, cat):
+    other = Decomposer(config)
+    toy.classifier.recognition = other.classifier.recognition = Known(0.9, 0.0, 0.1)
+    assert choose(cat, {"first": toy, "second": other}).model == "first"
+    assert choose(cat, {"first": toy, "second": other}, preferred="second").model == "second"
+
+
 def test_a_box_that_cuts_the_face_is_not_taken(toy, cat, monkeypatch):
     cutting, photo = Box(100, 100, 40, "cat"), load(cat)
     whole = find_face(photo, "centre")

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from decomp import pretrained
+from decomp.channels import ChannelFacts
 from decomp.classifier import DomainClassifier
 from decomp.cli import app
 from decomp.decomposer import load
 from decomp.evaluation import release
 from decomp.evaluation.evaluate import EvaluationError
-from decomp.evaluation.release import BEGIN, END, model_card
+from decomp.evaluation.release import BEGIN, END, from_run, model_card
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,6 +98,22 @@ def test_release(released, toy):
     model = load(out)
     assert len(model.facts.roles) == 3 and figures["channels"] == list(model.names)
     assert not model.names[0].startswith("channel")
+
+
+def test_what_the_channels_were_asked_for_is_told(run, released, tmp_path):
+    asked = ["rest fine", "eyes dark", "rest hue"]
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    for weight, told in ((0.0, ()), (6.0, tuple(asked))):
+        options = {"training": {"asked": [[0, weight]], "asked_for": asked}}
+        (own / "options.json").write_text(json.dumps(options))
+        model = from_run(own)
+        assert model.facts.asked_for == told
+    model.facts.write(tmp_path)
+    assert ChannelFacts.read(tmp_path) == model.facts
+    figures = json.loads((released / "figures.json").read_text())
+    assert "asked for" not in model_card(figures)
+    card = model_card(figures | {"asked_for": asked})
+    assert all(f"(asked for: {text})" in card for text in asked)
 
 
 def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, data, tmp_path, monkeypatch):

@@ -318,5 +318,6 @@ def models():
     for name in bundled():
         config = json.loads((WEIGHTS / name / "config.json").read_text())
         typer.echo(f"{name}: {', '.join(config['domains'])}, trained at {config['size']} x {config['size']} pixels")
-        for k, role in enumerate(ChannelFacts.read(WEIGHTS / name).roles, start=1):
-            typer.echo(f"  {k} {role['name']}")
+        facts = ChannelFacts.read(WEIGHTS / name)
+        for k, role in enumerate(facts.roles, start=1):
+            typer.echo(f"  {k} {role['name']}{f' (asked for: {facts.asked_for[k - 1]})' if facts.asked_for else ''}")

@@ -148,7 +148,12 @@ def evaluate(
 
     figures = {"photos": len(chosen), "domains": list(domains), "size": size, **exactness.figures()}
     figures |= cost(model, x[:1], y[:1]) | auto(model, chosen, other) | likeness.figures()
-    figures |= {"channels": list(model.names), **summary.figures(), **of_channels.figures()}
+    figures |= {
+        "channels": list(model.names),
+        "asked_for": list(model.facts.asked_for),
+        **summary.figures(),
+        **of_channels.figures(),
+    }
     figures["linear_share_mean"] = float(np.mean(figures["linear_share"]))
     figures["input_correlation_mean"] = float(np.mean(np.abs(figures["input_correlation"])))
     figures["covariance"] = summary.moments.covariance().tolist()

@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,15 @@ def from_run(run: Path) -> Decomposer:
         generator = BranchedGenerator.from_pretrained(run, strict=True)
     model = Decomposer(generator.config)
     model.generator.load_state_dict(generator.state_dict())
+    model.facts = ChannelFacts(asked_for=asked_of(run))
     return model
+
+
+def asked_of(run: Path) -> tuple[str, ...]:
+    """What the channels were told to carry, if the run had that term."""
+    options = run / "options.json"
+    training = json.loads(options.read_text())["training"] if options.is_file() else {}
+    return tuple(training["asked_for"]) if any(weight for _, weight in training.get("asked", [])) else ()
 
 
 def learnt_from(other: Sequence[Path]) -> list[Path]:
@@ -160,7 +169,7 @@ def named(model: Decomposer, shown: list) -> Decomposer:
     channels = torch.cat([model.generator(x, y).channels.cpu() for x, y in batches(shown, model, "roles")])
     measured = roles.measure(channels, [domains[label] for _, label in shown], dict(zip(domains, model.config.face)))
     result = Decomposer(model.config)
-    result.facts = ChannelFacts(roles=tuple(roles.name(measured, model.config.size)))
+    result.facts = replace(model.facts, roles=tuple(roles.name(measured, model.config.size)))
     result.load_state_dict(model.state_dict())
     result.classifier.recognition = model.classifier.recognition
     return result

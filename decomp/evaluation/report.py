@@ -347,7 +347,9 @@ def channel_rows(figures: dict) -> list[dict]:
     keys = ("name", "energy", "silent", "input", "linear", "eyes")
     table = [{"number": k, **dict(zip(keys, row))} for k, row in enumerate(zip(*columns), start=1)]
     more = {name.replace("steadiness.", ""): value(figures, name) for name in MORE_OF_CHANNELS}
+    asked_for = figures.get("asked_for") or [""] * len(energy)
     for k, row in enumerate(table):
+        row["name"] += asked_for[k] and f" (asked for: {asked_for[k]})"
         row["more"] = [(name, values[k]) for name, values in more.items() if values]
     return table
 

@@ -88,7 +88,7 @@ class Column:
         )
         self.says = gr.HTML(elem_id="says")
         self.model = gr.Radio(
-            [(f"{name}: {', '.join(m.config.domains)}", name) for name, m in page.models.items()],
+            [(label(name, model), name) for name, model in page.models.items()],
             value=next(iter(page.models)),
             label="Model",
             elem_id="model",
@@ -110,7 +110,7 @@ class Column:
         path = place("original", kept=True)
         uploads.keep(photo, path)
         decoded = photos.load(path, name=photo["orig_name"])
-        found = choose(decoded, self.page.models)
+        found = choose(decoded, self.page.models, preferred=name)
         size = size if found.model in (None, name) else 0  # of another model the size it was trained at
         visit = self._fresh(found.model or name, path, photo["orig_name"], AUTO, size, photo=decoded)
         return replace(visit, choice=found)
@@ -182,6 +182,11 @@ class Column:
 
     def _sizes(self, name: str) -> list[int]:
         return sorted({self.page.models[name].config.size, 128, 256})
+
+
+def label(name: str, model: Decomposer) -> str:
+    """A model in the list: its classes, and whether its channels were told what to carry."""
+    return f"{name}: {', '.join(model.config.domains)}{'; channels made to order' if model.facts.asked_for else ''}"
 
 
 def taken_for(visit: Visit, model: Decomposer) -> str:
