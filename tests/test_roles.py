@@ -45,8 +45,8 @@ def test_hue():
 def test_bright_and_dark_spots():
     torch.manual_seed(0)
     spots = (torch.rand(128, 128) > 0.97).float()
-    assert "highlights" in roles.describe(measured(spots.expand(3, -1, -1)), 128)
-    assert "dark spots" in roles.describe(measured(-spots.expand(3, -1, -1)), 128)
+    assert "bright patches" in roles.describe(measured(spots.expand(3, -1, -1)), 128)
+    assert "dark patches" in roles.describe(measured(-spots.expand(3, -1, -1)), 128)
 
 
 def test_lines_and_light():
@@ -62,6 +62,16 @@ def test_eyes():
     mask = roles.zone_masks("cat", 128, 128)["eyes"]
     picture = torch.randn(128, 128) * mask
     assert roles.describe(measured(picture.expand(3, -1, -1)), 128).endswith(" at eyes")
+
+
+def test_a_zone_is_named_as_often_as_it_is_true():
+    torch.manual_seed(0)
+    mask = roles.zone_masks("cat", 64, 64)["eyes"]
+    at_eyes, anywhere = torch.randn(64, 64) * mask, 0.2 * torch.randn(64, 64)
+    for times, words in ((10, " at eyes"), (6, " often at eyes"), (4, "")):
+        v = torch.stack([at_eyes] * times + [anywhere] * (10 - times))[:, None, None].expand(10, 2, 3, 64, 64)
+        figures = roles.measure(v, ["cat"] * 10, {"cat": "cat"})[0]
+        assert figures["where"]["eyes"] > roles.AT_ZONE and roles.describe(figures, 64) == f"fine texture{words}"
 
 
 def test_silent_and_unique():

@@ -7,7 +7,8 @@ Measured per channel over validation photos of every class:
 - direction: angle of the strokes and how much of the gradient agrees with it (structure tensor of the lightness);
 - lightness: share of the energy along grey; the rest is colour, with the hue of its main axis;
 - skew: above zero it adds bright spots, below zero dark ones;
-- where: its energy per pixel in each zone of the face against the whole square.
+- where: its energy per pixel in each zone of the face against the whole square;
+- often: the share of photos in which that is above 1.5.
 """
 
 import numpy as np
@@ -43,6 +44,7 @@ HUED, TINTED = 0.5, 0.75  # share of the energy along grey below which a channel
 DIRECTED = 0.4  # coherence of strokes of one direction
 ONE_SIDED, SPARSE = 0.5, 2.5  # skew of lines that are bright or dark, of spots on nothing
 AT_ZONE = 2.5  # energy per pixel in a zone of the face against the whole square, from which a name says so
+ALWAYS, OFTEN = 0.8, 0.5  # share of photos that must agree, to say "at" and "often at"
 DIRECTIONS = ("vertical", "rising", "horizontal", "falling")
 
 
@@ -94,7 +96,8 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: dict
     Args:
         channels: v_k of some photos of every class.
         domains: class of each photo.
-        face: per class how its face is found. Zones are measured on the classes whose faces are framed, not "centre".
+        face: per class how its face is found. "where" is measured on the classes whose faces are framed, not "centre";
+            "often" on all, as the squares of a data set are framed alike.
     """
     _, m, _, h, w = channels.shape
     kind = next((k for k in face.values() if k in ZONES), "centre")
@@ -108,6 +111,7 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: dict
         power = (v - v.mean(dim=(2, 3), keepdim=True)).square().mean(dim=1)  # (B, H, W)
         angle, coherence = direction(grey)
         lightness, hue = colour(v)
+        at = {zone: power[:, mask].mean(dim=1) / power.mean(dim=(1, 2)) for zone, mask in masks.items()}
         of_class = {d: float(power[[e == d for e in domains]].mean()) for d in dict.fromkeys(domains)}
         figures.append(
             {
@@ -122,6 +126,7 @@ def measure(channels: Float[Tensor, "b m 3 h w"], domains: list[str], face: dict
                 "where": {
                     zone: float(power[framed][:, mask].mean() / power[framed].mean()) for zone, mask in masks.items()
                 },
+                "often": {zone: float((ratios > 1.5).float().mean()) for zone, ratios in at.items()},
                 "class_share": {d: e / sum(of_class.values()) for d, e in of_class.items()},
             }
         )
@@ -144,7 +149,7 @@ def describe(f: dict, size: int) -> str:
     scale = "fine" if period < FINE else "broad" if period < SOFT else "soft"
     lines = f"{scale} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes" if f["coherence"] > DIRECTED else ""
     if abs(skew) > SPARSE:
-        what = "highlights" if skew > 0 else "dark spots"
+        what = "bright patches" if skew > 0 else "dark patches"
     elif scale == "soft":
         what = "soft light"
     elif abs(skew) > ONE_SIDED:
@@ -153,7 +158,9 @@ def describe(f: dict, size: int) -> str:
         what = lines or f"{scale} texture"
     tinted = f"{f['hue']} {what}" if f["lightness"] < TINTED else what
     zone = max(f["where"], key=f["where"].get)
-    return f"{tinted} at {zone}" if f["where"][zone] > AT_ZONE else tinted
+    if f["where"][zone] < AT_ZONE or f["often"][zone] < OFTEN:
+        return tinted
+    return f"{tinted} {'at' if f['often'][zone] > ALWAYS else 'often at'} {zone}"
 
 
 def name(figures: list[dict], size: int) -> list[dict]:
