@@ -96,15 +96,15 @@ def find_face(photo: Photo, kind: str) -> Box:
 def possible_cats(photo: Photo) -> list[Box]:
     """Candidates for the face of a cat, the most certain first; many of them are wrong.
 
-    Framed as by `find_face`. Both of OpenCV's cat detectors are used, and one detection is enough. In 129 of 150 cat
-    photos of 800 pixels the face is among the results, two a photo on average; with three detections that must agree,
-    in 108.
+    Framed as by `find_face`. Both of OpenCV's cat detectors are used, and one detection is enough. They see a copy of
+    200 pixels: of 50 cat photos of 500 and 800 pixels, 38 have the face among the best three results, as in a copy of
+    320 pixels, which takes three times as long.
     """
     height, width = photo.pixels.shape[:2]
     framing = FRAMINGS["cat"]
     found: list[tuple[float, Box]] = []
     for cascade in (framing.cascade, "haarcascade_frontalcatface.xml"):
-        boxes, weights = detected(photo, cascade, framing.scale, 1)
+        boxes, weights = detected(photo, cascade, framing.scale, 1, framing.sizes[-1])
         found += zip(weights, (_framed(box, "cat", width, height) for box in boxes))
     return [box for _, box in sorted(found, key=lambda weighed: -weighed[0]) if box.side >= SMALLEST]
 

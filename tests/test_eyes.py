@@ -222,13 +222,43 @@ def test_several_cats_each_once(parts):
     assert [p.confidence for p in pairs] == sorted((p.confidence for p in pairs), reverse=True)
 
 
-def test_the_second_look_must_agree(parts):
+def test_a_square_that_is_framed_badly_is_framed_again(parts):
     cat = Pose(150, 120, 70, 0.0)
-    beside = cat.points() + [30, 0]
-    pair = finder.second_look(Drawn(parts, cat), PHOTO, beside, parts)
-    assert pair.found or pair.reason in (finder.DISAGREE, "the channels show no pair of eyes clearly enough")
+    model = Drawn(parts, cat)
+    pair = finder.second_look(model, PHOTO, cat.points() + [45, 0], parts, certainty=0.0)
+    assert pair.found and len(model.boxes) == 2 and errors(pair.centres, cat.points()).max() < 0.15
+
+
+def test_two_looks_must_agree(parts, monkeypatch):
+    monkeypatch.setattr(finder, "LOOKS", 1)
+    cat = Pose(150, 120, 70, 0.0)
     far = finder.second_look(Drawn(parts, cat), PHOTO, cat.points() + [45, 0], parts, certainty=0.0)
-    assert not far.found and far.reason == finder.DISAGREE
+    assert not far.found and far.reason == finder.DISAGREE and far.points.shape == (2, 2)
+
+
+def test_the_search_ends_with_the_first_place_that_is_sure(parts, monkeypatch):
+    monkeypatch.setattr(finder.faces, "possible_cats", lambda photo: pytest.fail("the next source was asked"))
+    model = Drawn(replace(parts, certainty=(0.0, 4.0)), Pose(200, 140, 110, 0.1))  # every place is sure
+    assert finder.find_eyes(model, PHOTO).found and len(model.boxes) == 1
+
+
+def test_the_same_place_is_looked_at_once(parts, monkeypatch):
+    places_told = [np.array([[100.0, 100.0], [160.0, 100.0]]) + [k, 0] for k in (0, 2, 100)]
+    monkeypatch.setattr(finder, "proposals", lambda *given: iter(places_told))
+    looked = []
+    look = lambda model, photo, points, *more: looked.append(points) or NoEyes("no", 0.1, points)
+    monkeypatch.setattr(finder, "second_look", look)
+    assert not finder.find_eyes(Drawn(parts), PHOTO).found
+    assert [points[0, 0] for points in looked] == [100, 200]
+
+
+@pytest.mark.parametrize("height, width, reach", [(30, 40, 10), (14, 60, 6)])
+def test_windows_are_cut_at_the_rim(height, width, reach):
+    planes = torch.rand(1, 2, height, width, dtype=torch.float64)
+    means = places.windowed(planes, reach, 2)
+    for row in (0, 3, height - 1):
+        assert torch.allclose(means[:, :, row], planes[:, :, max(0, row - reach) : row + reach + 1].mean(dim=2))
+    assert torch.allclose(places.windowed(planes, reach, 3), places.windowed(planes.mT, reach, 2).mT)
 
 
 def test_a_photo_of_one_pixel_has_no_eyes(parts):

@@ -30,7 +30,7 @@ from .places import PairNet, Pose
 from .views import CANVAS, View, backgrounds, views
 
 MOST_WRONG = 0.02  # of all photos of cats: the least confidence is set for this
-PROVISIONAL = 6.0, 0.0  # certainty with which photos are searched while it is measured
+PROVISIONAL = 2.5, 1.5  # certainty with which photos are searched while it is measured; about what comes out
 EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
 BATCH, HARDER_BATCH = 64, 32
 RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05

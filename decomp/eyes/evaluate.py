@@ -31,6 +31,7 @@ from .segment import Eyes, NoEyes
 FIXED = np.array([[0.277, 0.397], [0.734, 0.397]])  # where the eyes lie in OpenCV's cat box
 DISC = 0.18  # IOD: radius of the disc that an outline has to beat
 MU, DT, TOL, LONGEST_RUN = 0.1, 0.5, 1e-4, 100  # of skimage's Chan-Vese; its own tol stops after one iteration
+ITERATIONS = 15  # of the morphological Chan-Vese on other images than ours, on which it takes longer to settle
 
 
 class Answer(NamedTuple):
@@ -108,8 +109,8 @@ def whole_square(image: np.ndarray) -> np.ndarray | None:
 
 def first_look(case: Case) -> Answer | None:
     """The best place of the small copy, never looked at again."""
-    listed = next(finder.proposals(case.model, case.photo, 1, case.parts))
-    return Answer(listed[0]) if listed and case.pair.found else None
+    points = next(finder.proposals(case.model, case.photo, 1, case.parts), None)
+    return Answer(points) if points is not None and case.pair.found else None
 
 
 def places_alone(case: Case) -> Answer | None:
@@ -164,7 +165,7 @@ def _from_lens(case: Case, plane: np.ndarray) -> Answer:
         image = cv2.resize(image, None, fx=outlines.FINE, fy=outlines.FINE, interpolation=cv2.INTER_CUBIC)
         surface = outlines.lens_surface(case.parts.lens_polygon, np.zeros(2))
         start = surface > 0
-        mask = morphological_chan_vese(image, outlines.ITERATIONS, init_level_set=start, smoothing=outlines.SMOOTHING)
+        mask = morphological_chan_vese(image, ITERATIONS, init_level_set=start, smoothing=outlines.SMOOTHING)
         polygon = outlines.outline_of(outlines.one_piece(mask > 0, surface))
         square = np.stack(outlines.to_square(*polygon.T, point, seen_in, side), axis=1)
         masks.append(filled(square * scale + [box.left, box.top], *case.pair.shape))

@@ -19,13 +19,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .marked import filled
-from .places import Pose
+from .places import Pose, pose_of
 
 PER_IOD, SIDE, FINE = 24, 20, 4  # the network's patch; the contour lives on a patch FINE times as fine
 RADIUS = SIDE / 2 / PER_IOD  # IOD from the middle to a side of the patch
 AREA = 0.1  # IOD squared: of the mean lens
 LENS_WEIGHT, LARGEST_LOGIT = 30.0, 2.0  # per IOD from the lens's outline; the image's bound, alike inside and outside
-ITERATIONS, SMOOTHING = 15, 2  # of the morphological Chan-Vese
+ITERATIONS, SMOOTHING = 5, 2  # of the morphological Chan-Vese; more change nothing
+ROUNDS = 2  # in which the pose is centred on the evidence before the outlines are taken
 
 
 def _grid(side: int) -> list[np.ndarray]:
@@ -34,7 +35,7 @@ def _grid(side: int) -> list[np.ndarray]:
     return np.meshgrid(a, a)
 
 
-GRID, FINE_GRID = _grid(SIDE), _grid(SIDE * FINE)
+GRID = _grid(SIDE)
 
 
 class OutlineNet(nn.Module):
@@ -95,6 +96,7 @@ class Outline(NamedTuple):
     centre: np.ndarray  # (2,) where the evidence is centred
     surface: np.ndarray  # (FINE SIDE, FINE SIDE) float32: level set that Chan-Vese starts from
     image: np.ndarray  # likewise: what it segments
+    eye: tuple[np.ndarray, Pose, int]  # where the patch lies, see `eye_poses`
 
 
 def lens_surface(lens: np.ndarray, centre: np.ndarray, grow: float = 1.0) -> np.ndarray:
@@ -105,23 +107,21 @@ def lens_surface(lens: np.ndarray, centre: np.ndarray, grow: float = 1.0) -> np.
     return np.float32(distance_transform_edt(inside) - distance_transform_edt(~inside)) / (PER_IOD * FINE)
 
 
-def contour(logits: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def contour(logits: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Morphological Chan-Vese from the lens on the evidence of one patch (SIDE, SIDE).
 
     Returns:
-        mask, bool, surface and image of the fine patch, and the evidence's centre in IOD from the place.
+        mask, bool, surface and image of the fine patch.
     """
     from skimage.segmentation import morphological_chan_vese
 
     fine = F.interpolate(torch.from_numpy(logits)[None, None], scale_factor=FINE, mode="bicubic")[0, 0].numpy()
-    inside = 1 / (1 + np.exp(-fine))
-    centre = np.array([(inside * a).sum() for a in FINE_GRID]) / inside.sum()
-    surface = lens_surface(lens, centre)
+    surface = lens_surface(lens, centre_of(fine))
     image = np.clip(fine + LENS_WEIGHT * surface, -LARGEST_LOGIT, LARGEST_LOGIT)
     mask = morphological_chan_vese(image, ITERATIONS, init_level_set=surface > 0, smoothing=SMOOTHING) > 0
     if not mask[surface > 0].mean() > 0.3:  # it fled from the place: the surface is the better answer
         mask = surface > 0
-    return one_piece(mask, surface), surface, image, centre
+    return one_piece(mask, surface), surface, image
 
 
 def one_piece(mask: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -143,14 +143,28 @@ def outlines(maps: Tensor, pose: Pose, nets: list[OutlineNet], lens: np.ndarray)
         maps: R and the channels, (3 (M + 1), h, w), at about PER_IOD pixels an IOD.
         pose: in pixels of the maps.
     """
+    at = lambda uv, point, seen, side: np.stack(to_square(*uv.T, point, seen, side), axis=1)
+    centres = []
+    for _ in range(ROUNDS):
+        centres.append([at(centre_of(evidence(maps, eye, nets))[None], *eye)[0] for eye in eye_poses(pose)])
+        pose = pose_of(np.array(centres[-1]))
     eyes = []
-    for point, seen, side in eye_poses(pose):
-        here = patch(maps, point, seen, side)[None]
-        logits = torch.stack([net(here)[0] for net in nets]).mean(dim=0).numpy()
-        mask, surface, image, centre = contour(logits, lens)
-        at = lambda uv, point=point, seen=seen, side=side: np.stack(to_square(*uv.T, point, seen, side), axis=1)
-        eyes.append(Outline(at(outline_of(mask)), at(centre[None])[0], surface, image))
+    for eye, centre in zip(eye_poses(pose), centres[0]):  # the first centres are the more accurate ones
+        mask, surface, image = contour(evidence(maps, eye, nets), lens)
+        eyes.append(Outline(at(outline_of(mask), *eye), centre, surface, image, eye))
     return eyes
+
+
+def evidence(maps: Tensor, eye: tuple[np.ndarray, Pose, int], nets: list[OutlineNet]) -> np.ndarray:
+    """Logits of "inside the eye" around one of `eye_poses`, (SIDE, SIDE)."""
+    here = patch(maps, *eye)[None]
+    return torch.stack([net(here)[0] for net in nets]).mean(dim=0).numpy()
+
+
+def centre_of(logits: np.ndarray) -> np.ndarray:
+    """Where the evidence of a patch is centred, in IOD from its middle."""
+    inside = 1 / (1 + np.exp(-logits))
+    return np.array([(inside * a).sum() for a in _grid(len(logits))]) / inside.sum()
 
 
 def outline_of(mask: np.ndarray) -> np.ndarray:

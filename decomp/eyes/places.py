@@ -9,6 +9,7 @@ Convention: x right, y down, in pixels; pixel j covers [j, j + 1). "Left" is ima
 *Maps* are R and the channels, (3 (M + 1), h, w) float32, the mean of 2 x 2 pixels of what the network gave.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,12 +89,21 @@ def normalised(maps: Float[Tensor, "b planes h w"]) -> Float[Tensor, "b planes h
     """Each layer in units of its own contrast, 70 % of it measured near by and 30 % everywhere."""
     u = maps.unflatten(1, (-1, 3))
     u = u - u.mean(dim=(3, 4), keepdim=True)
-    near = energy = u.square().mean(dim=2)
-    window = min(WINDOW, (min(maps.shape[2:]) - 1) // 2 * 2 + 1)
-    for size in ((window, 1), (1, window)):  # one after the other: the mean of a square
-        near = F.avg_pool2d(near, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
-    contrast = (0.7 * near + 0.3 * energy.mean(dim=(2, 3), keepdim=True)).sqrt()
-    return (u / (contrast[:, :, None] + 2e-3)).clamp(-4, 4).flatten(1, 2)
+    energy = u.square().mean(dim=2)
+    reach = (min(WINDOW, *maps.shape[2:]) - 1) // 2
+    near = windowed(windowed(energy, reach, 2), reach, 3)  # one after the other: the mean of a square
+    contrast = (0.7 * near + 0.3 * energy.mean(dim=(2, 3), keepdim=True)).sqrt() + 2e-3
+    return u.div_(contrast[:, :, None]).clamp_(-4, 4).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def windowed(planes: Float[Tensor, "b c h w"], reach: int, dim: int) -> Float[Tensor, "b c h w"]:
+    """Means of `reach` points to each side along one axis, of fewer at its ends: differences of sums from the start."""
+    n = planes.shape[dim]
+    at = torch.arange(n)
+    first, last = (at - reach).clamp(min=0), (at + reach).clamp(max=n - 1)
+    sums = planes.cumsum(dim)
+    inside = sums.index_select(dim, last) - sums.index_select(dim, first) + planes.index_select(dim, first)
+    return inside / (last - first + 1).view([-1 if k == dim else 1 for k in range(planes.ndim)])
 
 
 class Place(NamedTuple):
@@ -138,12 +148,16 @@ def answers(nets: list[PairNet], maps: Tensor, pose: Pose, width: int, height: i
 
 @torch.inference_mode()
 def search(
-    nets: list[PairNet], maps: Float[Tensor, "planes h w"], most: int, tilts: tuple[float, ...] = UPRIGHT + TILTED
+    nets: list[PairNet],
+    maps: Float[Tensor, "planes h w"],
+    most: int,
+    tilts: tuple[float, ...] = UPRIGHT + TILTED,
+    iods: Sequence[float] = tuple(IODS),
 ) -> list[Place]:
     """The best places anywhere in the maps that do not overlap, best first; at most `most`, perhaps none."""
     h, w = maps.shape[1:]
     found = []
-    for iod in IODS:
+    for iod in iods:
         if iod > max(h, w) or min(h, w) * PER_IOD / iod < STEP:
             continue
         for tilt in tilts:

@@ -135,7 +135,8 @@ def outlined(maps: torch.Tensor, pose: Pose, place: NoEyes, shape: tuple[int, in
         return replace(place, reason=OUTSIDE)
     middles = [outline.centre * scale + [box.left, box.top] for outline in pair]
     eyes = tuple(described(polygon, middle) for polygon, middle in zip(polygons, middles))
-    planes = [_in_square([getattr(o, name) for o in pair], pose, 2 * maps.shape[1]) for name in ("surface", "image")]
+    side = 2 * maps.shape[1]
+    planes = [_in_square([(getattr(o, name), o.eye) for o in pair], side) for name in ("surface", "image")]
     return Eyes(polygons, eyes, place.confidence, place.points, shape, box, *planes)
 
 
@@ -147,12 +148,12 @@ def described(polygon: np.ndarray, centre: np.ndarray) -> Eye:
     return Eye(float(centre[0]), float(centre[1]), float(m["m00"]), (float(major), float(minor)))
 
 
-def _in_square(patches: list[np.ndarray], pose: Pose, side: int) -> np.ndarray:
-    """Two fine patches, image-left first, in a square's pixels; NaN elsewhere. `pose`: in units of half the square."""
+def _in_square(patches: list[tuple[np.ndarray, tuple[np.ndarray, Pose, int]]], side: int) -> np.ndarray:
+    """Two fine patches and where they lie, in units of half the square, in the square's pixels; NaN elsewhere."""
     plane = np.full((side, side), np.nan, np.float32)
     y, x = (np.mgrid[:side, :side] + 0.5) / 2
     xy = np.stack([x.ravel(), y.ravel()], axis=1)
-    for values, (point, seen, mirrored) in zip(patches, eye_outlines.eye_poses(pose)):
+    for values, (point, seen, mirrored) in patches:
         uv = (eye_outlines.in_patch(xy, point, seen, mirrored) + eye_outlines.RADIUS) / (2 * eye_outlines.RADIUS)
         u, v = (np.float32(a * len(values) - 0.5).reshape(side, side) for a in uv.T)
         inside = (np.minimum(u, v) >= 0) & (np.maximum(u, v) <= len(values) - 1)
