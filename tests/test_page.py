@@ -18,7 +18,8 @@ from decomp import photos, presets
 from decomp.channels import ChannelFacts
 from decomp.cli import app
 from decomp.decomposer import Decomposer, load
-from decomp.page import Page, channels, takeaway, textures, uploads
+from decomp.faces import Box
+from decomp.page import Page, channels, eyes, takeaway, textures, uploads
 from decomp.page.photo import EXAMPLES, Column, taken_for
 from decomp.page.pictures import outlined
 from decomp.page.strengths import Mixer, pasted
@@ -236,6 +237,20 @@ def test_the_16_bit_layers_open_in_pillow_and_add_up(visit):
 def test_take_away_of_an_unknown_kind(visit):
     with pytest.raises(ValueError, match="kind of file is 'exe'; accepted: ora, zip, tif16, tif, npz"):
         takeaway.write(visit, "exe")
+
+
+def test_places_of_eyes_that_a_person_moved():
+    box = Box(100, 50, 200, "given")
+    assert np.allclose(eyes.placed("0.75,0.5,0.25,0.4", box), [[150, 130], [250, 150]])
+    for places, says in {
+        "0.2,0.5,2,0.5": "a place is '2'; accepted: a number from 0 to 1",
+        "0.2,0.5,0.8": "places has 3 numbers; accepted: x and y of two places",
+        "0.2,0.5,0.21,0.5": "both places are at the same eye",
+        "nan,0,0,0": "a place is 'nan'",
+        None: "places has 0 numbers",
+    }.items():
+        with pytest.raises(ValueError, match=says):
+            eyes.placed(places, box)
 
 
 def with_roles(model, roles) -> SimpleNamespace:

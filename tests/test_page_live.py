@@ -387,6 +387,28 @@ class TestInTheBrowser:
         name, data = downloaded(page, lambda: page.locator("#masks").click())
         assert name == "cat.eyes.zip" and data[:2] == b"PK"
 
+    def test_the_places_of_the_eyes_are_moved(self, page):
+        """By the mouse and by the keyboard; each time the outlines are found again from there."""
+        tab(page, "Eyes")
+        page.locator("#find-eyes").click()
+        picture, left = page.locator(".places img"), page.locator(".places button").first
+        picture.wait_for()
+        seen = lambda: picture.get_attribute("src")
+        anew = lambda then: page.wait_for_function(
+            "then => document.querySelector('.places img').src.endsWith(then) === false", arg=then
+        )
+        then, at = seen(), left.bounding_box()
+        x, y = at["x"] + at["width"] / 2, at["y"] + at["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 12, y + 6, steps=4)
+        page.mouse.up()
+        anew(then)
+        then, before = seen(), float(left.get_attribute("data-x"))
+        left.press("ArrowLeft")
+        anew(then)
+        assert float(left.get_attribute("data-x")) < before + 0.02 and not page.errors
+
     def test_take_away(self, page):
         tab(page, "Export")
         page.locator("#make").click()

@@ -290,7 +290,7 @@ def launch(
         footer_links=["api", "settings"],
         theme=_theme(),
         css_paths=here / "page.css",
-        head=f"<script>{''.join((here / name).read_text() for name in ('page.js', 'live.js'))}</script>",
+        head=f"<script>{''.join((here / name).read_text() for name in ('page.js', 'live.js', 'eyes.js'))}</script>",
         app_kwargs=app,
         **options,
     )

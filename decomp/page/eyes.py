@@ -16,14 +16,16 @@ from ..decomposition import to_bytes
 from ..eyes.finder import find_eyes, second_look
 from ..eyes.parts import parts_of
 from ..eyes.segment import Eyes, NoEyes, segment_eyes
-from .pictures import figure, figures, place, png
-from .values import number, size_of
+from .pictures import address, figure, figures, place, png, stored
+from .values import listed, number, size_of
 from .visit import Visit
 
 COLOURS = {"left eye": "#f59e0b", "right eye": "#22d3ee"}
+OFTEN = np.array([[0.32, 0.45], [0.68, 0.45]])  # places of eyes in the square of a face
 ASK = """<p class="says">The channels were trained without any mark: where the eyes are is read off them, and Chan-Vese
 draws the outlines. For the face of a cat, seen from the front.</p>"""
-MOVE = "The eyes. Click where an eye is: the nearer place moves there, and its outline is found again"
+MOVE = """<p class="says">Not quite? Drag a place to the eye, or move it with the arrow keys: the outlines are found
+again from there.</p>"""
 
 
 def tab(page) -> None:
@@ -32,7 +34,12 @@ def tab(page) -> None:
     says = gr.HTML(elem_id="eyes-say")
     with gr.Row(visible=False) as shown:
         with gr.Column(scale=3, min_width=280):
-            marked = gr.Image(label=MOVE, format="png", interactive=False, elem_id="eyes-shown", buttons=["fullscreen"])
+            marked = gr.HTML(elem_id="eyes-shown")
+            gr.HTML(MOVE)
+            places, put = (
+                gr.Textbox(visible=False),
+                gr.Button("Find again", elem_id="eyes-moved", elem_classes="unseen"),
+            )
             download = gr.DownloadButton("Download the masks (.zip)", elem_id="masks")
         with gr.Column(scale=2, min_width=240):
             steps = gr.HTML(elem_id="eye-steps")
@@ -50,7 +57,7 @@ def tab(page) -> None:
         return {
             says: sentence(eyes),
             shown: gr.update(visible=True),
-            marked: contour(visit, eyes),
+            marked: desk(visit, eyes),
             download: gr.update(
                 value=str(path) if path else None,
                 visible=eyes.found,
@@ -59,28 +66,51 @@ def tab(page) -> None:
             steps: seen(visit, eyes),
         }
 
-    def move(visit: Visit, at: gr.SelectData) -> dict:
-        if not isinstance(at.index, (list, tuple)) or len(at.index) < 2 or visit.eyes is None:
-            raise ValueError("this click names no place in the picture of the eyes")
-        box, side = shown_box(visit, visit.eyes), len(visit.view)
-        x, y = (number(value, "place", 0, side) * box.side / side for value in at.index[:2])
-        points = moved(visit.eyes.points, np.array([box.left + x, box.top + y]), box)
+    def move(visit: Visit, moved: str) -> dict:
+        if visit.eyes is None:
+            raise ValueError("the eyes of this photo were not looked for yet: press Find the eyes first")
+        points = placed(moved, shown_box(visit, visit.eyes))
         model = page.models[visit.model]
         return answer(visit, second_look(model, visit.photo, points, calibrated(model), given=True))
 
     outputs = [says, shown, marked, download, steps]
     page.on(find.click, look, [], outputs, show_progress_on=find, concurrency_id="eyes")
-    page.on(marked.select, move, [], outputs, show_progress_on=marked, concurrency_id="eyes")
+    js = "() => decomp.eyes.places()"
+    page.on(put.click, move, [places], outputs, js=js, show_progress_on=marked, concurrency_id="eyes")
     page.after_decomposing([says, shown], lambda visit: {says: "", shown: gr.update(visible=False)})
 
 
-def moved(places: np.ndarray | None, clicked: np.ndarray, box: faces.Box) -> np.ndarray:
-    """Two places (2, 2), the one nearer to a click moved there; without any, the other eye is where it often lies."""
-    if places is None:
-        places = np.array([[0.32, 0.45], [0.68, 0.45]]) * box.side + [box.left, box.top]
-    points = places.copy()
-    points[np.argmin(np.hypot(*(points - clicked).T))] = clicked
+def placed(places: str, box: faces.Box) -> np.ndarray:
+    """Both places (2, 2) in pixels of the photo, the left one first.
+
+    Args:
+        places: "x,y,x,y" as parts of the side of the square that is shown.
+        box: that square.
+    Raises:
+        ValueError: these are not four numbers from 0 to 1, or both places are one.
+    """
+    parts = [number(part, "a place", 0, 1) for part in listed(places, "places")]
+    if len(parts) != 4:
+        raise ValueError(f"places has {len(parts)} numbers; accepted: x and y of two places, each from 0 to 1")
+    points = np.array(parts).reshape(2, 2) * box.side + [box.left, box.top]
+    if np.hypot(*(points[1] - points[0])) < 0.05 * box.side:
+        raise ValueError("both places are at the same eye; drag one of them to the other eye")
     return points[np.argsort(points[:, 0])]
+
+
+def desk(visit: Visit, eyes: Eyes | NoEyes) -> str:
+    """The face with its outlines, and a handle at each place; without places, where a cat's eyes often lie."""
+    box = shown_box(visit, eyes)
+    places = OFTEN if eyes.points is None else ((eyes.points - [box.left, box.top]) / box.side).clip(0, 1)
+    handles = "".join(
+        f'<button type="button" aria-label="{name}, moved by the arrow keys" data-x="{x:.4f}" data-y="{y:.4f}" '
+        f'style="left: {x:.2%}; top: {y:.2%}; border-color: {colour}"></button>'
+        for (name, colour), (x, y) in zip(COLOURS.items(), places)
+    )
+    picture = address(stored(contour(visit, eyes), "eyes.png"))
+    return (
+        f'<div class="places"><img src="{picture}" alt="The face, each eye outlined" draggable="false">{handles}</div>'
+    )
 
 
 def calibrated(model: Decomposer):
@@ -125,7 +155,7 @@ def seen(visit: Visit, eyes: Eyes | NoEyes) -> str:
 
 
 def contour(visit: Visit, eyes: Eyes | NoEyes) -> np.ndarray:
-    """The face with the outline of each eye and a cross at each place, (V, V, 3) uint8."""
+    """The face with the outline of each eye, (V, V, 3) uint8."""
     drawn, box = view(visit, eyes), shown_box(visit, eyes)
     at = lambda points: np.rint((points - [box.left, box.top]) * (len(drawn) / box.side)).astype(np.int32)
     width = max(1, len(drawn) // 200)
@@ -133,9 +163,6 @@ def contour(visit: Visit, eyes: Eyes | NoEyes) -> np.ndarray:
         rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
         if eyes.found:
             cv2.polylines(drawn, [at(eyes.polygons[k])], True, rgb, width, cv2.LINE_AA)
-        if eyes.points is not None:
-            x, y = at(eyes.points[k])
-            cv2.drawMarker(drawn, (int(x), int(y)), rgb, cv2.MARKER_CROSS, len(drawn) // 30, width)
     return drawn
 
 
