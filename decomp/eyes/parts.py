@@ -50,7 +50,7 @@ class EyeParts:
             if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= HALVES:
                 raise ValueError(f"eyes: {name} is not one or {HALVES} networks")
             for text in given:
-                unpacked(text, kind(3 * (branches + 1)), f"eyes: {name}")
+                _network(kind, text if isinstance(text, str) else "", branches, f"eyes: {name}")
         return cls(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()})
 
     def to_dict(self) -> dict:
@@ -67,10 +67,10 @@ class EyeParts:
         return float(1 / (1 + np.exp(-np.clip(a * logit + b, -50, 50))))
 
     def pair_nets(self, branches: int) -> list[PairNet]:
-        return [_network(PairNet, text, branches) for text in self.places]
+        return [_network(PairNet, text, branches, "eyes: places") for text in self.places]
 
     def outline_nets(self, branches: int) -> list[OutlineNet]:
-        return [_network(OutlineNet, text, branches) for text in self.outlines]
+        return [_network(OutlineNet, text, branches, "eyes: outlines") for text in self.outlines]
 
     @functools.cached_property
     def lens_polygon(self) -> np.ndarray:
@@ -109,5 +109,5 @@ def unpacked(text: str, net: nn.Module, name: str = "network") -> nn.Module:
 
 
 @functools.lru_cache(maxsize=8)  # a model's networks serve every photo
-def _network(kind: type, text: str, branches: int) -> nn.Module:
-    return unpacked(text, kind(3 * (branches + 1)))
+def _network(kind: type, text: str, branches: int, name: str) -> nn.Module:
+    return unpacked(text, kind(3 * (branches + 1)), name)
