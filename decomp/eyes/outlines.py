@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .marked import filled
 from .places import Pose, pose_of
 
-PER_IOD, SIDE, FINE = 24, 20, 4  # the network's patch; the contour lives on a patch FINE times as fine
+PER_IOD, SIDE, FINE = 24, 20, 3  # the network's patch; the contour lives on a patch FINE times as fine
 RADIUS = SIDE / 2 / PER_IOD  # IOD from the middle to a side of the patch
 AREA = 0.1  # IOD squared: of the mean lens
 LENS_WEIGHT, LARGEST_LOGIT = 30.0, 2.0  # per IOD from the lens's outline; the image's bound, alike inside and outside
