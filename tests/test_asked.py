@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from decomp.training.asked import BANDS, CELLS, REGION, asked, code_of, energies
+from decomp.training.asked import BANDS, CELLS, FLOOR, REGION, asked, code_of, energies
 from decomp.training.trainer import TrainConfig
 
 
@@ -44,6 +44,12 @@ def test_the_term_is_what_was_not_asked_for():
     assert asked(channels, right).item() < 0.25
     assert asked(channels, right.flip(0)).item() > 0.9
     assert asked(channels, torch.ones(2, len(CELLS))).item() == 0
+
+
+def test_a_channel_that_falls_silent_costs():
+    all_cells, spots = torch.ones(2, len(CELLS)), torch.cat([spot(0.35, 0.46, -1), spot(0.1, 0.1)], dim=1)
+    faint = torch.tensor([1.0, FLOOR**0.5 / 2])[None, :, None, None, None]
+    assert 0.2 < asked(spots * faint, all_cells).item() < 0.5  # a quarter of the floor, of one channel of two
 
 
 def test_code():

@@ -121,16 +121,21 @@ def lessons(
     return [
         Lessons(
             place_lessons(of, half, seed),
-            [of_whole(model, m) for m in cats if m.half == half and not m.cropped],
+            [of_whole(model, m, longest) for m in cats if m.half == half for longest in copies_of(m)],
             *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)),
         )
         for half in range(HALVES)
     ]
 
 
-def of_whole(model: Decomposer, m: Marked) -> tuple[np.ndarray, Pose]:
-    """The maps of the first look, and the eyes in them."""
-    small, scale = finder.small_copy(photos.load(m.path), finder.LONGEST[0])
+def copies_of(m: Marked) -> tuple[int, ...]:
+    """The copies of a photo that the first look sees, of a crop the one that is made for it."""
+    return (finder.CLOSE,) if m.cropped else (finder.CLOSE, finder.LONGEST[0])
+
+
+def of_whole(model: Decomposer, m: Marked, longest: int) -> tuple[np.ndarray, Pose]:
+    """The maps of a copy as the first look sees it, and the eyes in them."""
+    small, scale = finder.small_copy(photos.load(m.path), longest)
     return finder.whole_maps(model, small).half().numpy(), places.pose_of(m.eyes / (2 * scale))
 
 

@@ -30,7 +30,7 @@ AGREE = 0.5  # IOD: a look into a square must find both eyes this close to where
 LOOKS = 2  # into squares, until two agree
 DISAGREE = "two looks at the photo do not agree"
 FRAME = 0.36  # IOD in units of the side of the square that is cut around a pair; its middle lies at (0.5, 0.45)
-SURE = 0.8  # confidence from which on nothing further is proposed
+SURE = 0.9  # confidence from which on nothing further is proposed
 IN_BOX = np.array([[0.353, 0.509], [0.641, 0.509]])  # eyes in a square of `faces.possible_cats`: medians of 222 cats
 OVERLAP = 0.7  # IOD: two pairs this close are one
 

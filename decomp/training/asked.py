@@ -18,6 +18,7 @@ BANDS = ("fine", "bright", "dark", "light", "shade", "hue")
 CELLS = tuple(f"{place} {band}" for place in ("eyes", "rest") for band in BANDS)
 # (centre x, centre y, radius) in units of the side: means of 400 cats, 400 dogs, 400 wild animals of AFHQ
 REGION = ((0.35, 0.46, 0.12), (0.65, 0.46, 0.12), (0.5, 0.69, 0.11))
+FLOOR = 0.03  # share of the energy of all channels that each keeps, so that what is rare is not left silent
 FINE, SOFT = 5, 33  # sides of box means in pixels, for photos of 128 pixels; they grow with the photo
 
 
@@ -56,7 +57,9 @@ def energies(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m 12"]:
 
 
 def asked(channels: Float[Tensor, "b m 3 h w"], code: Float[Tensor, "m 12"]) -> Float[Tensor, ""]:
-    """Share of each channel's energy that lies in cells it was not asked for; mean over photos and channels."""
-    energy = energies(channels)
-    wrong = (energy * (1 - code)).sum(dim=2)
-    return (wrong / (energy.sum(dim=2) + 1e-6)).mean()
+    """Share of each channel's energy in cells not asked for, plus how far it is below `FLOOR`; mean over channels."""
+    energy = energies(channels)  # (B, M, 12)
+    of_channels = energy.sum(dim=2)
+    wrong = (energy * (1 - code)).sum(dim=2) / (of_channels + 1e-6)
+    shares = of_channels.mean(dim=0) / of_channels.mean(dim=0).sum()
+    return wrong.mean() + F.relu(1 - shares / FLOOR).mean()
