@@ -161,19 +161,19 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         return [self.domain_index(name) for name in target]
 
     def find_faces(self, photo: Photo) -> dict[str, Box]:
-        """Where the face may be, for every way in which this model's classes look for it (`ModelConfig.face`)."""
+        """The box of each face detector that this model's classes use (`ModelConfig.face`), by the detector's name."""
         return {kind: find_face(photo, kind) for kind in dict.fromkeys(self.config.face)}
 
     @torch.inference_mode()
     def probabilities(self, photo: Photo, boxes: Sequence[Box]) -> np.ndarray:
-        """Of each class and, last, of none, in each box: (boxes, classes + 1), the mean with the mirror image's."""
+        """Of each class and, last, of none, (boxes, classes + 1); means over a box and its mirror image."""
         crops = np.stack([crop(photo, box, DomainClassifier.SIDE) for box in boxes])
         crops = np.concatenate([crops, crops[:, :, ::-1]])
         outcomes = self.classifier.probabilities(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
         return outcomes.reshape(2, len(boxes), -1).mean(dim=0).cpu().numpy()
 
     def classify(self, photo: Photo, boxes: Sequence[Box] | None = None) -> dict[str, float]:
-        """Probability of each class in the box that looks most like one; default: `find_faces`. The rest: of none."""
+        """Probability of each class, in the box with the least probability of none; default: those of `find_faces`."""
         outcomes = self.probabilities(photo, boxes or list(self.find_faces(photo).values()))
         return self._confidence(outcomes[outcomes[:, :-1].sum(axis=1).argmax()])
 

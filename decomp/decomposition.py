@@ -147,7 +147,7 @@ class Decomposition:
 
     @property
     def asked_for(self) -> tuple[str | None, ...]:
-        """`targets` as they may be said: for the photo's own class what is `stated`, which may be nothing."""
+        """`targets` to show: in place of the photo's own class `stated`, which is None where no class is certain."""
         return tuple(self.stated if target == self.domain else target for target in self.targets)
 
     def recompose(self, strengths: Strengths = MappingProxyType({}), base: Base | None = None) -> Picture:

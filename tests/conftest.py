@@ -1,7 +1,9 @@
 """Real classes at toy sizes, real photos that ship with scikit-image, and tensor shapes checked at every call."""
 
+import gc
 import os
 from copy import deepcopy
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -46,8 +48,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from decomp.config import ModelConfig
-from decomp.decomposer import Decomposer
+from decomp.decomposer import Decomposer, cached
 from decomp.lab.cifar import images as cifar
+
+
+def pytest_collection_finish():
+    """The garbage collector need not walk through all that was imported again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +78,26 @@ def toy(untrained) -> Decomposer:
     """A copy of it, which a test may change."""
     torch.manual_seed(0)
     return deepcopy(untrained)
+
+
+@pytest.fixture(scope="session")
+def saved(untrained, tmp_path_factory) -> Path:
+    """Its folder, which commands load once. Only read by the tests."""
+    folder = tmp_path_factory.mktemp("models") / "toy"
+    untrained.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def animals() -> Decomposer:
+    """The bundled model, loaded once. Only read by the tests."""
+    return cached("animals")
+
+
+@pytest.fixture(scope="session")
+def faces() -> Decomposer:
+    """The bundled model, loaded once. Only read by the tests."""
+    return cached("faces")
 
 
 @pytest.fixture(scope="session")

@@ -341,6 +341,7 @@ def test_the_commands_work_in_processes_and_shards(toy, folder, tmp_path):
     assert wrong.exit_code == 2 and "is not I/N" in wrong.output
 
 
+@pytest.mark.slow
 def test_the_scripts_are_the_commands():
     for name in ("segment_eyes", "decompose_folder", "sweep_folder"):
         script = Path(__file__).parents[1] / "apps" / f"{name}.py"

@@ -12,9 +12,8 @@ from decomp.cli import app
 
 
 @pytest.fixture
-def model(toy, tmp_path):
-    toy.save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
+def model(saved):
+    return str(saved)
 
 
 def call(*args):

@@ -1,6 +1,7 @@
 """`decomp swap` and `decomp relief`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,18 +13,17 @@ from decomp.channels import ChannelFacts
 from decomp.cli import app
 
 
-@pytest.fixture
-def model(toy, tmp_path):
+@pytest.fixture(scope="module")
+def model(saved, tmp_path_factory):
     """A toy whose channels are stated to carry light, hue and contours."""
-    toy.facts = ChannelFacts(roles=tuple({"name": kind, "kind": kind} for kind in ("light", "hue", "contour")))
-    toy.save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
+    folder = shutil.copytree(saved, tmp_path_factory.mktemp("models") / "model")
+    ChannelFacts(roles=tuple({"name": kind, "kind": kind} for kind in ("light", "hue", "contour"))).write(folder)
+    return str(folder)
 
 
 @pytest.fixture
-def nameless(toy, tmp_path):
-    toy.save_pretrained(tmp_path / "nameless")
-    return str(tmp_path / "nameless")
+def nameless(saved):
+    return str(saved)
 
 
 def call(*args):

@@ -168,6 +168,7 @@ def test_branches_do_not_see_each_other():
     assert method.layers_of(network.first, network.second).branch.tolist() == [0] * 24 + [1] * 24
 
 
+@pytest.mark.slow
 def test_training_learns_is_a_function_of_the_seed_and_is_not_done_twice(images, tmp_path):
     train, test = cifar.load(images, True), cifar.load(images, False)
     schedule = alexnet.Schedule(images=600, batch=16)

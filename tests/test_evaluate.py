@@ -19,7 +19,7 @@ from decomp.cli import app
 from decomp.decomposer import Decomposer
 from decomp.evaluation import evaluate as module
 from decomp.evaluation import report
-from decomp.evaluation.evaluate import EvaluationError, evaluate, eye_concentration, labelled, marked_eyes
+from decomp.evaluation.evaluate import EvaluationError, cost, evaluate, eye_concentration, labelled, marked_eyes
 from decomp.generator import Output
 from decomp.photos import PhotoError
 
@@ -33,7 +33,7 @@ def mean_colours(pictures):
 
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch):
-    """Judges that take no time; and none may reach for the network."""
+    """Judges that take no time, and a network whose operations are not counted; none may reach for the network."""
 
     def no_download(*_, **__):
         raise AssertionError("a download was tried")
@@ -43,6 +43,7 @@ def quick_judges(monkeypatch):
     monkeypatch.setattr(pretrained, "lpips_vgg", lambda: lambda a, b: float((a - b).abs().mean()))
     monkeypatch.setattr(pretrained, "inception", no_download)
     monkeypatch.setattr(pretrained, "frechet", lambda a, b: float((a.mean(0) - b.mean(0)).square().sum()))
+    monkeypatch.setattr(module, "cost", lambda *_: {"parameters": 1, "parameters_of_p": 1, "gmac": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,8 @@ def painter(config, obeys: float = 1.0) -> Decomposer:
     return model
 
 
-def test_every_key_of_the_older_figures_is_there(toy, data):
+def test_every_key_of_the_older_figures_is_there(toy, data, monkeypatch):
+    monkeypatch.setattr(module, "cost", cost)
     figures = evaluate(toy, data)
     assert figures["photos"] == 18 and figures["domains"] == ["cat", "dog"] and figures["left_out"] == []
     assert figures["identity_error_diffusion"] < 1e-5 and figures["identity_error_layers"] < 1e-5
@@ -138,9 +140,9 @@ def test_distances_are_to_real_photos_of_the_target(config, data):
     assert figures[name] == pytest.approx(np.square(regenerated - real).sum(), rel=0.02)
 
 
-def test_training_photos_are_not_needed(toy, data, tmp_path):
+def test_training_photos_are_not_needed(config, data, tmp_path):
     (tmp_path / "val").symlink_to(data / "val")
-    figures = evaluate(toy, tmp_path, per_domain=2)
+    figures = evaluate(painter(config), tmp_path, per_domain=2)
     assert figures["photos"] == 4 and "transfer_fd_efficientnet_lite0" in figures
     assert not any("of_training" in key for key in figures)
 
@@ -166,10 +168,10 @@ def test_what_is_missing_is_left_out_and_said(toy, data, monkeypatch):
     assert report.page({"weights": "toy", "sha256": None, **figures}, []).count("Left out:") == 2
 
 
-def test_fid_only_when_asked_for(toy, data, monkeypatch):
-    assert "fid" not in evaluate(toy, data, per_domain=2)  # the fixture's inception would have raised
+def test_fid_only_when_asked_for(config, data, monkeypatch):
+    assert "fid" not in evaluate(painter(config), data, per_domain=2)  # the fixture's inception would have raised
     monkeypatch.setattr(pretrained, "inception", lambda: mean_colours)
-    figures = evaluate(toy, data, per_domain=2, fid=True)
+    figures = evaluate(painter(config), data, per_domain=2, fid=True)
     assert figures["fid"] == figures["fd_efficientnet_lite0"] and "transfer_fid" in figures
 
 
@@ -257,8 +259,8 @@ def test_lpips_of_torchmetrics_only_with_weights_that_are_there(tmp_path, monkey
 
 
 def test_no_batch_of_channels_outlives_the_next(toy, data, monkeypatch):
-    """Memory must not grow with the photos: of 18 of them, at most two batches' channels are alive at any time."""
-    monkeypatch.setattr(module, "BATCH", 4)
+    """Memory must not grow with the photos: of ten of them, at most two batches' channels are alive at any time."""
+    monkeypatch.setattr(module, "BATCH", 2)
     alive, most, plain = [], [0], toy.generator.forward
 
     def forward(x, target):
@@ -268,7 +270,7 @@ def test_no_batch_of_channels_outlives_the_next(toy, data, monkeypatch):
         return output
 
     monkeypatch.setattr(toy.generator, "forward", forward)
-    evaluate(toy, data)
+    evaluate(toy, data, per_domain=5)
     assert len(alive) > 20 and most[0] <= 3
 
 
@@ -373,12 +375,6 @@ def test_a_single_class_has_no_transfer(data, config):
     assert "From class to class" not in report.page({"weights": "one", "sha256": None, **figures}, [])
 
 
-@pytest.fixture
-def saved(toy, tmp_path):
-    toy.save_pretrained(tmp_path / "toy")
-    return tmp_path / "toy"
-
-
 def call(*args):
     return CliRunner().invoke(app, [str(a) for a in args])
 
@@ -416,8 +412,8 @@ def test_bars_are_met_or_missed(key, low, high):
     assert high is None or not met(high + 0.01)
 
 
-def test_the_page_escapes_what_comes_from_the_weights(toy, data):
-    figures = {"weights": "<script>alert(1)</script>", "sha256": None, **evaluate(toy, data, per_domain=2)}
+def test_the_page_escapes_what_comes_from_the_weights(config, data):
+    figures = {"weights": "<script>alert(1)</script>", "sha256": None, **evaluate(painter(config), data, per_domain=2)}
     figures["channels"] = ["<img src=x onerror=alert(1)>", "b", "c"]
     page = report.page(figures, [{"domain": '"><script>', "tiles": [("<b>", "data:image/webp;base64,AA")]}])
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page

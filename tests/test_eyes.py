@@ -26,6 +26,7 @@ from decomp.photos import Photo, PhotoError
 
 SIDE = views.CANVAS
 W, H = 0.19, 0.13  # IOD: half axes of a drawn eye
+trained = pytest.mark.slow  # two networks are trained
 
 
 def face(pose: Pose, seed: int, shape=(SIDE, SIDE), contrast: float = 1.0) -> Decomposition:
@@ -74,10 +75,17 @@ def parts() -> EyeParts:
     lessons = calibrate.outline_lessons(seen, 0, lens, True)
     line = calibrate.fit_outlines(lessons, lessons)
     raw = EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
-    new = [face(pose(rng), 50 + i) for i in range(8)]
+    new = [face(pose(rng), 50 + i) for i in range(4)]
     blank = [replace(d, channels=noise(60 + i, d.channels.shape, (0, 2, 2, 0))) for i, d in enumerate(new)]
     logits = [[logit(segment_eyes(d, raw).confidence) for d in squares] for squares in (new, blank)]
     return replace(raw, certainty=(8.0, -8.0 * float(np.mean(logits))), least=0.5)  # 0.5 between faces and noise
+
+
+@pytest.fixture(scope="session")
+def untrained_parts() -> EyeParts:
+    lens = marked.outline(np.array([[-W, 0], [W, 0], [0, -H], [0, H]]))
+    networks = (packed(PairNet(12)),), (packed(outlines.OutlineNet(12)),)
+    return EyeParts(*networks, tuple(lens.ravel().tolist()), (1.0, 0.0), 0.5)
 
 
 def logit(p: float) -> float:
@@ -88,6 +96,7 @@ def noise(seed: int, shape, blur) -> np.ndarray:
     return gaussian_filter(np.random.default_rng(seed).normal(size=shape), blur).astype(np.float32)
 
 
+@trained
 def test_both_eyes_are_found_and_outlined(parts):
     rng = np.random.default_rng(1)
     off, overlap = [], []
@@ -106,6 +115,7 @@ def test_both_eyes_are_found_and_outlined(parts):
     assert np.mean(overlap) > 0.75
 
 
+@trained
 def test_nothing_is_guessed(parts):
     rng = np.random.default_rng(2)
     d = face(pose(rng), 200)
@@ -115,6 +125,7 @@ def test_nothing_is_guessed(parts):
     assert not sure.found and sure.points.shape == (2, 2)
 
 
+@trained
 def test_a_person_may_say_where_the_eyes_are(parts):
     p = Pose(64, 60, 44, 0.1)
     d = face(p, 300)
@@ -123,6 +134,7 @@ def test_a_person_may_say_where_the_eyes_are(parts):
     assert pair.found and errors(pair.centres, p.points()).max() < errors(beside, p.points()).max() + 0.06
 
 
+@trained
 def test_faint_faces_count_as_much(parts):
     p = Pose(64, 60, 44, -0.2)
     pair = segment_eyes(face(p, 301, contrast=0.3), parts)
@@ -151,24 +163,26 @@ def test_networks_survive_their_text():
         ({"more": 1}, "eyes holds"),
     ],
 )
-def test_facts_from_a_hub_are_checked(parts, change, message):
-    facts = json.loads(json.dumps(parts.to_dict()))
-    assert EyeParts.from_dict(facts, 3).places == parts.places
+def test_facts_from_a_hub_are_checked(untrained_parts, change, message):
+    facts = json.loads(json.dumps(untrained_parts.to_dict()))
+    assert EyeParts.from_dict(facts, 3).places == untrained_parts.places
     with pytest.raises(ValueError, match=message):
         EyeParts.from_dict(facts | change, 3)
 
 
-def test_a_photo_is_judged_by_the_other_half(parts):
-    both = replace(parts, places=("a", "b"), outlines=("c", "d"))
+def test_a_photo_is_judged_by_the_other_half(untrained_parts):
+    both = replace(untrained_parts, places=("a", "b"), outlines=("c", "d"))
     assert both.half(0).places == ("b",) and both.half(1).outlines == ("c",)
-    assert parts.half(0) == parts  # with one network there is no other
+    assert untrained_parts.half(0) == untrained_parts  # with one network there is no other
 
 
-def test_writing_keeps_the_rest_of_the_facts(parts, tmp_path):
+def test_writing_keeps_the_rest_of_the_facts(untrained_parts, tmp_path):
     ChannelFacts(({"name": "one"},)).write(tmp_path)
-    calibrate.write(tmp_path, parts)
+    calibrate.write(tmp_path, untrained_parts)
     facts = ChannelFacts.read(tmp_path)
-    assert facts.roles == ({"name": "one"},) and EyeParts.from_dict(facts.eyes, 3).lens == pytest.approx(parts.lens)
+    assert facts.roles == ({"name": "one"},) and EyeParts.from_dict(facts.eyes, 3).lens == pytest.approx(
+        untrained_parts.lens
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- whole photos
@@ -203,6 +217,7 @@ class Drawn:
 PHOTO = Photo(np.zeros((300, 400, 3), np.uint8))
 
 
+@trained
 def test_the_eyes_of_a_whole_photo(parts):
     cat = Pose(150, 120, 70, 0.3)
     model = Drawn(parts, cat)
@@ -212,6 +227,7 @@ def test_the_eyes_of_a_whole_photo(parts):
     assert abs(model.boxes[0].side - 70 / finder.FRAME) < 60  # framed on what the first look saw
 
 
+@trained
 def test_several_cats_each_once(parts):
     cats = [Pose(100, 100, 60, 0.0), Pose(290, 180, 70, -0.2)]
     pairs = finder.find_pairs(Drawn(parts, *cats), PHOTO, 5)
@@ -222,6 +238,7 @@ def test_several_cats_each_once(parts):
     assert [p.confidence for p in pairs] == sorted((p.confidence for p in pairs), reverse=True)
 
 
+@trained
 def test_a_square_that_is_framed_badly_is_framed_again(parts):
     cat = Pose(150, 120, 70, 0.0)
     model = Drawn(parts, cat)
@@ -229,6 +246,7 @@ def test_a_square_that_is_framed_badly_is_framed_again(parts):
     assert pair.found and len(model.boxes) == 2 and errors(pair.centres, cat.points()).max() < 0.15
 
 
+@trained
 def test_two_looks_must_agree(parts, monkeypatch):
     monkeypatch.setattr(finder, "LOOKS", 1)
     cat = Pose(150, 120, 70, 0.0)
@@ -261,8 +279,8 @@ def test_windows_are_cut_at_the_rim(height, width, reach):
     assert torch.allclose(places.windowed(planes, reach, 3), places.windowed(planes.mT, reach, 2).mT)
 
 
-def test_a_photo_of_one_pixel_has_no_eyes(parts):
-    pair = finder.find_eyes(Drawn(parts, Pose(1, 1, 1, 0)), Photo(np.zeros((1, 1, 3), np.uint8)))
+def test_a_photo_of_one_pixel_has_no_eyes(untrained_parts):
+    pair = finder.find_eyes(Drawn(untrained_parts, Pose(1, 1, 1, 0)), Photo(np.zeros((1, 1, 3), np.uint8)))
     assert pair.reason == "the photo is smaller than 32 pixels"
 
 
@@ -278,6 +296,7 @@ def test_places_that_overlap_are_one():
     assert len(places.apart(near, 1)) == 1
 
 
+@trained
 def test_every_row_has_the_same_columns(parts):
     cat = Pose(150, 120, 70, 0.0)
     found = job.row_of(Drawn(parts, cat), PHOTO.pixels)
@@ -288,6 +307,7 @@ def test_every_row_has_the_same_columns(parts):
     assert none["eyes"] == broken["eyes"] == 0 and none["left_x"] is broken["left_x"] is None
 
 
+@trained
 def test_each_cat_has_its_own_row_and_masks(parts, tmp_path, monkeypatch):
     model = Drawn(parts, Pose(100, 100, 60, 0.0), Pose(290, 180, 70, -0.2))
     monkeypatch.setattr(job, "cached", lambda name: model)
@@ -392,6 +412,7 @@ def test_a_row_counts_all_photos_and_refusals():
     assert masks["mean IoU"] == pytest.approx(0.7) and masks["mean IoU, missing = 0"] == pytest.approx(0.35)
 
 
+@trained
 def test_methods_answer_in_pixels_of_the_photo(parts):
     cat = Pose(150, 120, 70, 0.1)
     model = Drawn(parts, cat)

@@ -77,6 +77,7 @@ def test_the_bottleneck_is_the_divergence_from_a_standard_normal():
     assert bottleneck(far, far * 0 - 20, True) < 0.01 < bottleneck(far, far * 0 - 20, False)
 
 
+@pytest.mark.slow  # forests are fitted
 def test_measures_of_disentanglement():
     factors = sprites.sample(1500, seed=0).numpy()
     rng = np.random.default_rng(0)

@@ -78,6 +78,7 @@ def test_codes_of_a_model_are_checked():
             ModelConfig(codes=bad)
 
 
+@pytest.mark.slow  # a whole experiment
 def test_comparison_of_three_runs(config, data, tmp_path):
     torch.manual_seed(0)
     config = dataclasses.replace(config, domains=("cat", "person"))

@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 import skimage
 
-import decomp
 from decomp.faces import Box
 from decomp.photos import Photo
 from decomp.studio.landmarks import face_frame, face_mask, find_landmarks, in_square
-
-
-@pytest.fixture(scope="module")
-def faces():
-    return decomp.load("faces")
 
 
 def test_a_persons_eyes(faces):
@@ -20,8 +14,7 @@ def test_a_persons_eyes(faces):
     assert np.hypot(*(landmarks.eyes - marked).T).max() < 0.08 * 45  # of their distance
 
 
-def test_a_cats_eyes(cat):
-    animals = decomp.load("animals")
+def test_a_cats_eyes(animals, cat):
     landmarks = find_landmarks(animals, animals.decompose(cat))
     assert landmarks.found == "channels"
     marked = [[174, 107], [320, 132]]

@@ -17,7 +17,7 @@ gr = pytest.importorskip("gradio")
 from decomp import photos, presets
 from decomp.channels import ChannelFacts
 from decomp.cli import app
-from decomp.decomposer import Decomposer, load
+from decomp.decomposer import Decomposer, cached
 from decomp.faces import Box
 from decomp.page import Page, channels, eyes, takeaway, textures, uploads
 from decomp.page.photo import EXAMPLES, Column, taken_for
@@ -261,7 +261,7 @@ def with_roles(model, roles) -> SimpleNamespace:
 def test_presets_follow_the_roles_and_not_the_numbers():
     """The same channels in another order give the same presets, renumbered."""
     for name in bundled():
-        model = load(name)
+        model = cached(name)
         order = [3, 8, 0, 5, 1, 7, 2, 6, 4]
         moved = with_roles(model, [model.facts.roles[k] for k in order])
         number = {old + 1: new for new, old in enumerate(order, start=1)}
@@ -275,18 +275,17 @@ def test_presets_follow_the_roles_and_not_the_numbers():
         assert presets.textures(moved) == groups
 
 
-def test_presets_are_offered_only_where_they_mean_something():
-    model = load("faces")
-    unmeasured = with_roles(model, [])
+def test_presets_are_offered_only_where_they_mean_something(faces):
+    unmeasured = with_roles(faces, [])
     assert presets.strengths(unmeasured) == {} and presets.textures(unmeasured) == {}
-    assert "Softer skin" in presets.strengths(model) and "Softer fur" not in presets.strengths(model)
-    grey = with_roles(model, [role | {"lightness": 1.0} for role in model.facts.roles])
+    assert "Softer skin" in presets.strengths(faces) and "Softer fur" not in presets.strengths(faces)
+    grey = with_roles(faces, [role | {"lightness": 1.0} for role in faces.facts.roles])
     assert "More colour" not in presets.strengths(grey)
 
 
-def test_presets_are_strengths_that_recompose_takes(cat):
-    d = load("animals").decompose(cat)
-    for values in presets.strengths(load("animals")).values():
+def test_presets_are_strengths_that_recompose_takes(animals, cat):
+    d = animals.decompose(cat)
+    for values in presets.strengths(animals).values():
         assert np.isfinite(d.recompose(values)).all()
 
 

@@ -23,6 +23,8 @@ from decomp.evaluation import release
 from decomp.evaluation.evaluate import EvaluationError
 from decomp.evaluation.release import BEGIN, END, from_run, model_card
 
+slow = pytest.mark.slow  # a classifier is trained, and a model evaluated
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_judges():
@@ -37,11 +39,11 @@ def quick_judges():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Crops of two photos, 32 of each class to train on, 3 to measure on."""
+    """Crops of two photos, 16 of each class to train on, 3 to measure on."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for domain, photo in [("cat", skimage.data.cat()), ("dog", skimage.data.astronaut())]:
-        for split, count in (("train", 32), ("val", 3)):
+        for split, count in (("train", 16), ("val", 3)):
             (root / split / domain).mkdir(parents=True)
             for i in range(count):
                 top, left = rng.integers(0, 200, 2)
@@ -67,6 +69,14 @@ def released(run, data, tmp_path_factory, quick_judges):
 
 
 @pytest.fixture
+def evaluated(released, monkeypatch):
+    """Another release has the figures of that one, without being evaluated again."""
+    figures = json.loads((released / "figures.json").read_text())
+    of_this = {key: value for key, value in figures.items() if key not in ("weights", "sha256")}
+    monkeypatch.setattr(release, "evaluate", lambda *_, **__: of_this)
+
+
+@pytest.fixture
 def own(released, tmp_path):
     """A copy of it."""
     return Path(shutil.copytree(released, tmp_path / "models" / "toy"))
@@ -76,6 +86,7 @@ def call(*args):
     return CliRunner().invoke(app, [str(a) for a in args])
 
 
+@slow
 def test_release(released, toy):
     out = released
     assert {p.name for p in out.iterdir()} == {
@@ -100,6 +111,7 @@ def test_release(released, toy):
     assert not model.names[0].startswith("channel")
 
 
+@slow
 def test_what_the_channels_were_asked_for_is_told(run, released, tmp_path):
     asked = ["rest fine", "eyes dark", "rest hue"]
     own = Path(shutil.copytree(run, tmp_path / "run"))
@@ -116,7 +128,8 @@ def test_what_the_channels_were_asked_for_is_told(run, released, tmp_path):
     assert all(f"(asked for: {text})" in card for text in asked)
 
 
-def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, data, tmp_path, monkeypatch):
+@slow
+def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, data, tmp_path, evaluated, monkeypatch):
     given = []
     monkeypatch.setattr(release, "fit", lambda *arguments: given.append(arguments))
     monkeypatch.setattr(release, "recognition", lambda *arguments: None)
@@ -124,13 +137,14 @@ def test_the_classifier_is_trained_on_the_training_photos_of_each_class(run, dat
     [(classifier, by_domain, epochs)] = given
     assert isinstance(classifier, DomainClassifier) and epochs == 7
     for domain, stack in zip(("cat", "dog"), by_domain):
-        assert stack.dtype == torch.uint8 and stack.shape == (32, 3, 80, 80)
+        assert stack.dtype == torch.uint8 and stack.shape == (16, 3, 80, 80)
         files = sorted((data / "train" / domain).iterdir())
         colours = [np.asarray(Image.open(file)).mean(axis=(0, 1)) for file in files]
         assert np.allclose(stack.float().mean(dim=(2, 3)), colours, atol=1)
 
 
-def test_without_epochs_the_classifier_is_kept(run, data, own, tmp_path):
+@slow
+def test_without_epochs_the_classifier_is_kept(run, data, own, evaluated, tmp_path):
     refused = call("release", run, "--data", data, "--out", tmp_path / "toy", "--epochs", 0)
     assert refused.exit_code == 2 and "has no classifier to keep" in refused.output
     before = load(own).classifier.state_dict()
@@ -139,7 +153,8 @@ def test_without_epochs_the_classifier_is_kept(run, data, own, tmp_path):
     assert before and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, own):
+@slow
+def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, own, evaluated):
     card = own / "README.md"
     card.unlink()
     stated = ("--licence", "cc-by-nc-4.0", "--tag", "owls")
@@ -159,12 +174,14 @@ def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, own):
     assert card.read_text() == again
 
 
-def test_a_card_written_by_hand_altogether_is_left_alone(run, data, own):
+@slow
+def test_a_card_written_by_hand_altogether_is_left_alone(run, data, own, evaluated):
     (own / "README.md").write_text("# mine\n")
     assert call("release", run, "--data", data, "--out", own, "--epochs", 0).exit_code == 0
     assert (own / "README.md").read_text() == "# mine\n"
 
 
+@slow
 def test_every_number_of_the_card_is_a_figure(released):
     figures = json.loads((released / "figures.json").read_text())
     card = (released / "README.md").read_text()
@@ -179,6 +196,7 @@ def test_every_number_of_the_card_is_a_figure(released):
     assert all(len({row.count("|") for row in table}) == 1 and len(table) > 2 for table in tables), card
 
 
+@slow
 def test_a_release_that_fails_leaves_everything_as_it_was(run, data, own, monkeypatch):
     before = {p.name: p.read_bytes() for p in own.iterdir()}
 

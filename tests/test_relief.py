@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import skimage
 
-import decomp
 from decomp.decomposition import Decomposition
 from decomp.faces import Box
 from decomp.photos import Photo
@@ -134,14 +133,13 @@ def test_maps(features):
     assert np.asarray(mesh.height_map(flat)).max() == 0
 
 
-def test_model_opens_again():
+def test_model_opens_again(faces):
     trimesh = pytest.importorskip("trimesh")
-    model = decomp.load("faces")
-    d = model.decompose(skimage.data.astronaut())
+    d = faces.decompose(skimage.data.astronaut())
     r = relief(d, np.array([[203, 101], [248, 104]]), [9])
     scene = trimesh.load(io.BytesIO(mesh.glb(r, d.photo, d.box)), file_type="glb")
     (surface,) = scene.geometry.values()
-    n = model.config.size
+    n = faces.config.size
     assert surface.vertices.shape == (n * n, 3) and surface.face_normals[:, 2].min() > 0
     width, height, depth = surface.extents
     assert width == pytest.approx(1 - 1 / n) and height == pytest.approx(1 - 1 / n) and 0.1 < depth < 0.6

@@ -227,6 +227,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tiny, tmp_path, monkeypa
         classifier.fit("2", data, Schedule(3, 50, 0.05, 5e-4, 2), tmp_path / "parts", CPU)
 
 
+@pytest.mark.slow
 def test_replicas_differ_by_their_seed(tiny, tmp_path):
     data = cifar.load(tiny, True)
     one, _ = classifier.fit("slim", data, SCHEDULE, tmp_path / "a", CPU)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import skimage
 
-import decomp
 from decomp.faces import Box, crop
 from decomp.photos import Photo
 from decomp.studio.swap import align, moved, softened, swap
@@ -91,14 +90,13 @@ def test_soft_border_stays_inside():
     assert soft[:20].max() < 1e-3 and soft[32:].min() > 0.99 and np.diff(soft[:, 30]).max() < 0.4
 
 
-def test_two_photos_of_people(cat):
+def test_two_photos_of_people(faces):
     """The whole way with real weights: eyes on eyes, A unchanged outside its square, B's colours in A's face."""
-    model = decomp.load("faces")
     photo = skimage.data.astronaut()
-    a = model.decompose(photo)
+    a = faces.decompose(photo)
     turned = np.asarray(skimage.transform.rotate(photo, 12, mode="edge") * 255, np.uint8)
     b = Photo(np.clip(turned * [0.6, 0.8, 1.2], 0, 255).astype(np.uint8), name="turned.png")
-    pair = align(model, a, b)
+    pair = align(faces, a, b)
     assert pair.notes == ()
     greys = [d.picture[40:100, 40:88].mean(axis=2).ravel() for d in (a, pair.b)]
     assert np.corrcoef(greys)[0, 1] > 0.9  # the same face, laid back onto itself
@@ -112,11 +110,10 @@ def test_two_photos_of_people(cat):
     assert not changed.any() and whole.pixels.shape == photo.shape
 
 
-def test_notes_name_the_face_without_eyes(cat):
-    model = decomp.load("faces")
-    a = model.decompose(skimage.data.astronaut())
+def test_notes_name_the_face_without_eyes(faces):
+    a = faces.decompose(skimage.data.astronaut())
     wall = Photo(np.full((80, 80, 3), 90, np.uint8), name="wall.png")
-    pair = align(model, a, wall)
+    pair = align(faces, a, wall)
     assert len(pair.notes) == 1 and pair.notes[0].startswith("wall.png")
     same = dataclasses.replace(pair, mask=np.zeros_like(pair.mask))
     assert np.array_equal(same.swap([1]), a.picture)

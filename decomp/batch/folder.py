@@ -212,7 +212,7 @@ def _all(tasks: list[Task], jobs: int, late: list) -> Iterator[tuple[Path, dict]
 
 
 def _one_by_one(tasks: list[Task]) -> Iterator[tuple[Path, dict]]:
-    """A process was killed, most likely for memory: only the photo that kills it again when it is alone has failed."""
+    """After a process was killed, most likely for lack of memory: each photo alone. One that kills again has failed."""
     alone = spawned(1)
     try:
         for task in tasks:
@@ -223,7 +223,7 @@ def _one_by_one(tasks: list[Task]) -> Iterator[tuple[Path, dict]]:
                 alone = spawned(1)
                 if task.result:
                     _tidy.__wrapped__(task.result.parent)
-                reason = f"{readable(task.path.name)}: its process was killed, most likely for want of memory"
+                reason = f"{readable(task.path.name)}: its process was killed, most likely for lack of memory"
                 yield task.path, {"status": "failed", "reason": reason}
     finally:
         alone.shutdown(cancel_futures=True)
@@ -256,7 +256,7 @@ def _report(path: Path, rows: list[dict], left: int) -> dict[str, int]:
 
 
 def _lines(row: dict) -> list[dict]:
-    """The lines of the CSV for one photo: where `work` told of several things as "rows", one for each."""
+    """The lines of the CSV for one photo: one for each of its "rows", where `work` returned some."""
     own = {key: value for key, value in row.items() if key != "rows"}
     return [own | one for one in row.get("rows") or [{}]]
 

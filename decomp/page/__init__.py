@@ -30,7 +30,7 @@ from .visit import Visit, receive
 from .visits import MOST_VISITS, Gone, Visits, open_root
 
 WAITING = 64  # visitors in the queue; more are told to come back later
-SWEEP = 60  # seconds between two looks for what has had its hour
+SWEEP = 60  # seconds between two searches for visits that have expired
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 HEAD = """<div class="masthead"><h1>decomp</h1><p>A network of small branches decomposes a photo of a face into
@@ -89,7 +89,7 @@ class Page:
         self._refreshed.append((outputs, refresh))
 
     def on(self, triggers, work: Callable, inputs: list, outputs: list, refused: Callable | None = None, **options):
-        """An event of the page: `work(visit, *inputs)` gives what the outputs show, `refused(reason)` if it may not."""
+        """An event: the outputs show what `work(visit, *inputs)` returns, or `refused(reason)` if that fails."""
         triggers = triggers if isinstance(triggers, list) else [triggers]
         options = {"api_visibility": "private", "preprocess": False} | options
         return gr.on(triggers, self.plainly(self.of_visit(work), refused), inputs, outputs, **options)
@@ -184,10 +184,10 @@ class Page:
 
     @staticmethod
     def plainly(work: Callable, refused: Callable[[str], Updates] | None = None) -> Callable:
-        """The same function, but whatever a visitor may do wrong ends in one sentence, which `refused` shows."""
+        """The same function, but a visitor's mistake ends in one sentence, which `refused` shows."""
 
         @functools.wraps(work)
-        def said(*args, **kwargs):
+        def in_one_sentence(*args, **kwargs):
             try:
                 return work(*args, **kwargs)
             except ValueError as error:  # PhotoError and Gone are
@@ -195,7 +195,7 @@ class Page:
             except MemoryError:
                 return (refused or refuse)("This does not fit into the server's memory at this size.")
 
-        return said
+        return in_one_sentence
 
 
 def _session() -> str:
@@ -263,7 +263,8 @@ def launch(
         host: address to serve at; the default is this machine only.
         known_as: names under which others reach the page, beside `host` and this machine's own two.
     Raises:
-        ValueError: a model can't be loaded. OSError: the port is taken.
+        ValueError: a model can't be loaded.
+        OSError: the port is taken.
     """
     models = {Path(name).name: load(name) for name in names or bundled()}
     visits = Visits(_folder_that_goes_with_the_server())
@@ -297,7 +298,7 @@ def launch(
 
 
 def _folder_that_goes_with_the_server() -> Path:
-    """For uploads and results; Gradio puts its own there too. It goes at the end, also at one by SIGTERM."""
+    """Holds uploads, results and Gradio's own files. It is deleted when the server ends, also by SIGTERM."""
     root = open_root()
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = str(root)

@@ -279,6 +279,6 @@ class Actions:
         )
 
     def _suited(self, photo: photos.Photo, domain: str) -> str:
-        """The model that knows the class, or that is made for what is found; the first one if nobody can tell."""
+        """The model that knows the class, else the one that `choice.choose` picks, else the first."""
         knowing = [name for name, model in self.models.items() if domain in model.config.domains]
         return next(iter(knowing), None) or choose(photo, self.models).model or next(iter(self.models))

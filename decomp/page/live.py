@@ -1,7 +1,7 @@
-"""Tab: what the camera sees, with the channels at the sliders' strengths while it looks.
+"""Tab: the pictures of the camera with the channels at the sliders' strengths.
 
-live.js sends one picture after the other, the next when the last has come back. Nothing is written to disk, and nothing
-is kept but where the face was and the last change.
+live.js sends one picture after the other, the next when the last has come back. Nothing is written to disk. Only the
+place of the face and the last change are kept.
 """
 
 import functools
@@ -115,7 +115,7 @@ class Live:
         self.votes.append(self.model.classify(photo, found[:1] or boxes))
 
     def _domain(self) -> str:
-        """The class that the last looks have voted for; it steers the generator and is not told."""
+        """The class by a vote over the last searches: an input of the generator, never shown."""
         return elected(self.model.config.domains, self.votes)
 
     def _box(self) -> Box:

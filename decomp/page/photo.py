@@ -149,7 +149,7 @@ class Column:
         return outlined(visit.scene, left, top, side)
 
     def from_address(self, visit: Visit, search: str) -> Visit | None:
-        """An example as the page's address asks for it; None if that is how it is. What is asked wrongly stays."""
+        """The example with the options in the page's address; None if it has them already. Wrong ones are ignored."""
         asked, model = asked_for(search), self.page.models[visit.model]
         size = next((size for size in self._sizes(visit.model) if str(size) == asked.get("size")), model.config.size)
         domain, target = (name if name in model.config.domains else None for name in map(asked.get, ("class", "as")))
@@ -160,7 +160,7 @@ class Column:
         return self.page.framed(turn(visit, model, [target] * model.config.branches)) if target else visit
 
     def refused(self, reason: str) -> dict:
-        """The picture that could not be taken goes, the reason stays until there is a photo."""
+        """Empty the photo's field; the reason stays on the page until there is a photo."""
         return {self.photo: None, self.says: refusal(reason)}
 
     def refresh(self, visit: Visit) -> dict:
@@ -190,7 +190,7 @@ def label(name: str, model: Decomposer) -> str:
 
 
 def taken_for(visit: Visit, model: Decomposer) -> str:
-    """One sentence: what the photo is taken for, and why this model; nothing is stated that is not sure."""
+    """One sentence: the class of the photo if it is certain, and why this model was picked."""
     found, d = visit.choice, visit.own
     name, stated = html.escape(visit.model), html.escape(d.stated or "")
     if found and found.model:

@@ -25,7 +25,7 @@ def png(pixels: np.ndarray) -> bytes:
 def place(name: str, kept: bool = False) -> Path:
     """A new path in the visitor's folder, from which the page may serve it; nobody can guess it.
 
-    What is kept goes with the visit, anything else when room is needed.
+    With `kept` the file is deleted with the visit, else as soon as room is needed.
     """
     folder = folder_in_use.get() or Path(get_upload_folder()) / "answers"
     folder = folder / (KEPT if kept else "") / uuid.uuid4().hex
@@ -48,12 +48,12 @@ def stored_sheet(tiles: np.ndarray) -> Path:
 
 
 def address(path: Path | str) -> str:
-    """Of a stored file, for the page."""
+    """URL of a stored file, for the page."""
     return f"gradio_api/file={quote(str(path))}"
 
 
 def img(pixels: np.ndarray, alt: str) -> str:
-    """Small enough to stand in the page itself."""
+    """An <img> element that contains the picture; for small ones."""
     data = base64.b64encode(png(pixels)).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}">'
 

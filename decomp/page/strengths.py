@@ -199,7 +199,7 @@ class Mixer:
         return [values.get("residual", 1.0), *channels, values.get("unexplained", 1.0)]
 
     def reclass(self, visit: Visit, base: str, everything: str, *rest) -> dict:
-        """Any change of a class; `everything` beats the single ones."""
+        """Any change of a class; `everything` overrides the single ones."""
         wanted, values = rest[: self.page.most], rest[self.page.most :]
         model, own = self.page.models[visit.model], visit.own.domain
         accepted = [OWN, *model.config.domains]
@@ -220,7 +220,7 @@ class Mixer:
     def refresh(self, visit: Visit) -> dict:
         """The strengths stay for the next photo; `keep_strengths` then shows them on it."""
         d, model = visit.own, self.page.models[visit.model]
-        # its own class is left out only if it was stated: what is left would tell which one a person was taken for
+        # leave its own class out only if it was stated: else the list would show how a person was classified
         choices = [OWN] + [c for c in model.config.domains if c != d.stated]
         updates = {
             self.result: compare(visit.before, visit.before, parts_of(visit)),

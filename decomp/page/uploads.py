@@ -1,9 +1,8 @@
 """The one gate between what a visitor sends and the file system. Every event and every action of the API passes it.
 
 A photo arrives as a dict that names a file. Gradio checks the path only where the dict says of itself that it is a file
-(`meta._type`), and would fetch a URL. So `Gate` looks at every value before Gradio does: a photo must name a regular
-file
-inside the upload folder, and whatever else is named, existing or not, gets one and the same answer.
+(`meta._type`), and would fetch a URL. So `Gate` checks every value before Gradio does: a photo must name a regular file
+inside the upload folder. Any other path gets the same answer, whether it exists or not.
 """
 
 import contextlib

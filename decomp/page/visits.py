@@ -151,7 +151,7 @@ class Visits:
         give_memory_back()
 
     def full(self) -> bool:
-        """Whether there is no room for an upload, even with all that may go gone."""
+        """Whether there is no room for an upload, even after deleting all that may be deleted."""
         with self.lock, contextlib.suppress(FileNotFoundError):
             self._make_room()
             return self._stored() > MOST_IN_ALL
@@ -231,7 +231,7 @@ def _write_layers(visit: Visit, folder: Path) -> None:
 
 
 def _without_layers(visit: Visit) -> Visit:
-    """What is left is small."""
+    """The visit without its arrays, which take most of its memory."""
     own, turned = (replace(d, **dict.fromkeys(ARRAYS)) for d in (visit.own, visit.turned))
     return replace(visit, own=own, turned=turned, view=None, scene=None)
 

@@ -69,6 +69,7 @@ def test_a_damaged_calibration_of_the_classes(toy, tmp_path, data):
         load(tmp_path)
 
 
+@pytest.mark.slow  # making it takes a second
 def test_an_archive_of_50_000_arrays_is_refused_at_once(tmp_path):
     path = tmp_path / "layers.npz"
     with zipfile.ZipFile(path, "w") as archive:

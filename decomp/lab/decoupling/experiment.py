@@ -66,7 +66,7 @@ class Schedule:
 
     @property
     def shown(self) -> str:
-        """The setting that is looked at closely: the largest information loss."""
+        """The setting that is analysed in detail: the largest information loss."""
         return self.along("mi")[-1]
 
     def _mi(self) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The experiment of the Distill article: which networks are looked at, and which of its claims hold."""
+"""The experiment of the Distill article: which networks are analysed, and which of its claims hold."""
 
 import pickle
 import time

@@ -13,7 +13,7 @@ COUNTS = tuple(FACTORS.values())
 
 
 def render(factors: Int[Tensor, "n 5"], size: int = 32) -> Float[Tensor, "n 1 s s"]:
-    """Squares, ellipses and hearts in [0, 1]; edges are smooth, as four points are looked at in each pixel.
+    """Squares, ellipses and hearts in [0, 1]; edges are smooth, as each pixel is the mean of four points.
 
     Args:
         factors: indices into the values of shape, scale, orientation, x and y, each below its count in `FACTORS`.
