@@ -127,5 +127,17 @@ def test_a_box_that_cuts_the_face_is_not_taken(toy, cat, monkeypatch):
     says = lambda photo, boxes: np.array([[better[box.side], 0, 1 - better[box.side]] for box in boxes])
     monkeypatch.setattr(toy, "probabilities", says)
     assert toy.find_box(photo, "cat") == whole
-    better[40] = 0.8
+    better[40] = 0.81
     assert toy.find_box(photo, "cat") == cutting
+    better |= {40: 0.1, whole.side: 0.1}
+    assert toy.find_box(photo, "cat") == cutting  # a small face in a large photo may look like none
+    better |= {150: 0.1}
+    assert toy.find_box(photo, "cat", {"cat": Box(90, 100, 150, "cat")}) == whole
+
+
+def test_a_womans_face_may_look_like_a_mans(toy, cat, monkeypatch):
+    photo, found = load(cat), Box(100, 100, 140, "human")
+    toy.config = replace(toy.config, face=("human", "human"))
+    toy.classifier.recognition = Known(0.5, 0.4, 0.1)
+    monkeypatch.setattr(toy, "probabilities", lambda photo, boxes: np.array([[0.3, 0.65, 0.05], [0.9, 0.1, 0.0]]))
+    assert toy.find_box(photo, "cat", {"human": found}) == found
