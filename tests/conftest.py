@@ -58,6 +58,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def config() -> ModelConfig:
     return ModelConfig(domains=("cat", "dog"), size=32, branches=3, base=4, cap=8, downs=2, style=8, sigma=1.0)
