@@ -254,12 +254,14 @@ def test_two_looks_must_agree(parts, monkeypatch):
     assert not far.found and far.reason == finder.DISAGREE and far.points.shape == (2, 2)
 
 
+@trained
 def test_the_search_ends_with_the_first_place_that_is_sure(parts, monkeypatch):
     monkeypatch.setattr(finder.faces, "possible_cats", lambda photo: pytest.fail("the next source was asked"))
     model = Drawn(replace(parts, certainty=(0.0, 4.0)), Pose(200, 140, 110, 0.1))  # every place is sure
     assert finder.find_eyes(model, PHOTO).found and len(model.boxes) == 1
 
 
+@trained
 def test_the_same_place_is_looked_at_once(parts, monkeypatch):
     places_told = [np.array([[100.0, 100.0], [160.0, 100.0]]) + [k, 0] for k in (0, 2, 100)]
     monkeypatch.setattr(finder, "proposals", lambda *given: iter(places_told))
