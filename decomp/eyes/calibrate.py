@@ -1,9 +1,12 @@
-"""How the layers of one set of weights show a cat's eyes: measured once per weights, on photos whose eyes are marked.
+"""Fits the networks that find a cat's eyes to one set of weights, once, on photos whose eyes are marked.
 
 The order and the meaning of the channels differ between training runs, so all that depends on them is fitted here:
-`PairNet` on the two eye points of each photo and on photos without a cat; `OutlineNet` on the mean eye laid at those
-points and then on marked eyelids, where there are some; and, from answers to photos that the answering network did not
-train on, how far a logit can be trusted. Half of the photos train one pair of networks, half the other.
+
+- `PairNet` learns the two eye points of each photo, and photos without a cat;
+- `OutlineNet` learns the mean eye at those points, then marked eyelids, where there are some;
+- a logistic regression turns logits into confidence, on photos that the networks were not trained on.
+
+Half of the photos train one pair of networks, the other half another pair; each pair is judged on the other's photos.
 """
 
 import functools
@@ -29,7 +32,7 @@ from .parts import HALVES, EyeParts, packed
 from .places import PairNet, Pose
 from .views import CANVAS, View, backgrounds, views
 
-MOST_WRONG = 0.02  # of all photos of cats: the least confidence is set for this
+MOST_WRONG = 0.02  # share of all cat photos that may be answered wrongly; the least confidence is set to it
 PROVISIONAL = 2.5, 1.5  # certainty with which photos are searched while it is measured; about what comes out
 EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
 BATCH, HARDER_BATCH = 64, 32
@@ -78,7 +81,7 @@ def _large(path: Path) -> bool:
 
 
 def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
-    """Views through the network."""
+    """Run the network on views."""
     side = CANVAS // 2
     maps = np.empty((len(listed), 3 * (model.config.branches + 1), side, side), np.float16)
     for i in range(0, len(listed), batch):
@@ -88,7 +91,7 @@ def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
 
 
 class Lessons(NamedTuple):
-    """What some views teach the networks of one half."""
+    """Training samples for the networks of one half."""
 
     places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
     whole: list[tuple[np.ndarray, Pose]]  # maps of whole photos, float16, as the first look sees them; the eyes there
@@ -109,7 +112,7 @@ def joined(parts: Iterable[tuple]) -> tuple:
 def lessons(
     name: str, others: tuple[Path, ...], lens: np.ndarray, chunk: list[tuple[int, Marked | Path]]
 ) -> list[Lessons]:
-    """Of some photos, for each half: views of them through the network, and what they teach.
+    """Training samples from some photos, for each half.
 
     Args:
         others: photos without a cat's eyes, some of which faces are laid on.
@@ -188,7 +191,7 @@ def beside(eyes: Pose, rng) -> Pose:
 
 
 def misjudged(eyes: Pose, rng) -> Pose:
-    """Seen at a size at which the same pair must not be told for one."""
+    """A pose of the wrong size: a network must learn that the pair is not there."""
     x, y = eyes.at(*rng.normal(0, 0.8, 2))
     return Pose(x, y, eyes.iod * np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 1)), rng.normal(0, 0.5))
 
@@ -219,7 +222,7 @@ def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int = 0) -> tuple:
-    """As `place_lessons`, from whole photos: the eyes, and what this net takes for eyes there."""
+    """As `place_lessons`, from whole photos: the eyes, and what this network mistakes for eyes there."""
     rng = np.random.default_rng((seed, 1))
     chosen: list[Sample] = []
     for planes, eyes in whole:
@@ -392,7 +395,9 @@ def calibrate(
         without: folders of photos without a cat, of which at most 600 in all are taken, evenly.
         jobs: number of processes.
     Raises:
-        PhotoError: a list or a photo cannot be read. ValueError: no such model, or it has no class "cat".
+        PhotoError: a list or a photo cannot be read.
+        ValueError: no such model.
+        ValueError: it has no class "cat".
     """
     cached(name).domain_index("cat")
     whole = marked(data, "photos")
@@ -419,7 +424,7 @@ def calibrate(
 
 
 def figures(told: dict[str, np.ndarray], parts: EyeParts) -> dict:
-    """What is reported, right and wrong at the least confidence, of photos with and without a cat."""
+    """Shares of photos with and without a cat that are reported, right and wrong, at the least confidence."""
     reported = np.array([parts.confidence(logit) >= parts.least for logit in told["logit"]])
     cat, error = told["cat"], told["error"]
     median = np.median(error[cat & reported]) if (cat & reported).any() else np.nan

@@ -1,7 +1,7 @@
 """How well a cat's eyes are found, against marked eyes: our procedure, baselines, and it with parts changed.
 
 Every method gets the same photos and answers with two points, two masks, both or nothing. By default each photo is
-judged by the networks that its half of the photos did not train (see `parts.EyeParts`).
+judged by the networks that were trained on the other half (see `parts.EyeParts`).
 """
 
 import functools
@@ -35,7 +35,7 @@ ITERATIONS = 15  # of the morphological Chan-Vese on other images than ours, on 
 
 
 class Answer(NamedTuple):
-    """What a method says of one photo, in its pixels."""
+    """The answer of one method to one photo, in its pixels."""
 
     points: np.ndarray  # (2, 2)
     masks: tuple[np.ndarray, np.ndarray] | None = None  # (height, width) bool
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A photo, and what our procedure says of it."""
+    """A photo, and the answer of our procedure."""
 
     photo: Photo
     pair: Eyes | NoEyes
@@ -108,7 +108,7 @@ def whole_square(image: np.ndarray) -> np.ndarray | None:
 
 
 def first_look(case: Case) -> Answer | None:
-    """The best place of the small copy, never looked at again."""
+    """The best place of the small copy, without a second look."""
     points = next(finder.proposals(case.model, case.photo, 1, case.parts), None)
     return Answer(points) if points is not None and case.pair.found else None
 
@@ -200,7 +200,7 @@ METHODS = (
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What became of one photo."""
+    """The results for one photo."""
 
     stem: str
     errors: dict[str, np.ndarray | None]  # of each method's two eyes, in IOD
@@ -265,7 +265,9 @@ def evaluate(name: str, data: Path, out: Path, halved: bool = True, processes: i
         data: a folder of marked photos, see `marked.py`.
         halved: judge each photo by the networks of the other half; False: by all, for photos that none of them saw.
     Raises:
-        PhotoError: a list or a photo cannot be read. ValueError: no such model, or it was never calibrated.
+        PhotoError: a list or a photo cannot be read.
+        ValueError: no such model.
+        ValueError: it was never calibrated.
     """
     model = cached(name)
     parts_of(model.facts.eyes, model.config.branches)

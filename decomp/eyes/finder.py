@@ -3,7 +3,7 @@
 A place is looked at again in a square around it, where the eyes are larger; its logit there is what the confidence is
 calibrated on. The search ends with the first place that is sure, so the quickest source comes first: the best place of
 a very small copy of the photo settles two photos of three. After it come OpenCV's cat detectors, a larger copy, tilted
-heads, and a copy for small faces. Whoever proposes, the channels decide.
+heads, and a copy for small faces. Whatever proposes a place, the channels decide.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,9 @@ def find_pairs(
         parts: default: what the model was calibrated to.
         certainty: report eyes only from this confidence on, 0 to 1; default: what the calibration set.
     Raises:
-        PhotoError: not a photo. ValueError: the model is not calibrated, or has no class "cat".
+        PhotoError: not a photo.
+        ValueError: the model is not calibrated.
+        ValueError: it has no class "cat".
     """
     photo = image if isinstance(image, Photo) else photos.load(image)
     parts = parts or parts_of(model.facts.eyes, model.config.branches)
@@ -100,12 +102,12 @@ def proposals(model, photo: Photo, most: int, parts: EyeParts) -> Iterator[np.nd
 
 
 def promising(weighed: list[tuple[float, np.ndarray]]) -> list[np.ndarray]:
-    """The points of the places whose logit is not hopeless."""
+    """The points of the places whose logit is above PROMISING."""
     return [points for logit, points in weighed if logit > PROMISING]
 
 
 def detected(photo: Photo, most: int) -> list[np.ndarray]:
-    """Where the eyes mostly lie in what OpenCV's cat detectors propose."""
+    """The usual places of the eyes in the squares that OpenCV's cat detectors propose."""
     boxes = [box for box in faces.possible_cats(photo) if box.side >= SMALLEST_SIDE]
     return [IN_BOX * box.side + [box.left, box.top] for box in boxes[:most]]
 
@@ -145,7 +147,7 @@ def square_around(points: np.ndarray, width: int, height: int) -> Box:
 def second_look(
     model, photo: Photo, points: np.ndarray, parts: EyeParts, certainty: float | None = None, given: bool = False
 ) -> Eyes | NoEyes:
-    """The eyes in a square framed around a place, if they are where it was; `given`: a person says they are there."""
+    """The eyes in a square framed around a place, if two looks agree on them; `given`: a person marked the place."""
     for _ in range(LOOKS):
         box = square_around(points, *photo.pixels.shape[1::-1])
         d = model.decompose(photo, "cat", box=box)

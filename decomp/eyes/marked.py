@@ -45,7 +45,12 @@ class Marked:
 
 
 def marked(data: Path, kind: str) -> list[Marked]:
-    """The photos of `data/<kind>.json`. Raises: PhotoError where the list is missing or is none."""
+    """The photos of `data/<kind>.json`.
+
+    Raises:
+        PhotoError: there is no such list, or it is of another form.
+        PhotoError: it is empty.
+    """
     path = data / f"{kind}.json"
     try:
         rows = json.loads(path.read_text())
@@ -59,7 +64,11 @@ def marked(data: Path, kind: str) -> list[Marked]:
 
 
 def with_lids(data: Path) -> list[Marked]:
-    """The photos of `data/lids/lids.json`; none where there is no such file. Raises: PhotoError where it is none."""
+    """The photos of `data/lids/lids.json`; none where there is no such file.
+
+    Raises:
+        PhotoError: the list is of another form.
+    """
     path = data / "lids" / "lids.json"
     if not path.is_file():
         return []

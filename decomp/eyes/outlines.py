@@ -1,10 +1,10 @@
-"""What exactly is the eye: Chan-Vese on an evidence image, around each of two places.
+"""The outline of each eye: Chan-Vese on an evidence image around each of two places.
 
 The *surface* that Chan-Vese starts from is the mean shape of marked eyes ("lens"), as large and as tilted as the place
-says. The *image* is linear in what is inside and what is outside: a small network, fitted to be +1 inside an eye and -1
-outside, sees R and the channels around the place, each against its own median and in units of its own contrast there;
-the lens keeps the contour near the shape of an eye where the channels are silent. (Appendix F of the paper takes V of
-the channels that are constant inside the eye; `decomp evaluate-eyes` measures both.)
+says. The *image* that is segmented is the logit of a small network, fitted to be positive inside an eye and negative
+outside. It sees R and the channels around the place, each minus its median and divided by its contrast there. A
+multiple of the surface is added, which keeps the contour near the shape of an eye where the channels show nothing.
+Appendix F of the paper takes V of the channels that are constant inside the eye; `decomp evaluate-eyes` measures both.
 
 Convention: a patch is (SIDE, SIDE), upright, the place in its middle, image-right eyes mirrored, so that the outer
 corner is left; `PER_IOD` pixels are one IOD. Level sets are positive inside.
@@ -119,7 +119,7 @@ def contour(logits: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarra
     surface = lens_surface(lens, centre_of(fine))
     image = np.clip(fine + LENS_WEIGHT * surface, -LARGEST_LOGIT, LARGEST_LOGIT)
     mask = morphological_chan_vese(image, ITERATIONS, init_level_set=surface > 0, smoothing=SMOOTHING) > 0
-    if not mask[surface > 0].mean() > 0.3:  # it fled from the place: the surface is the better answer
+    if not mask[surface > 0].mean() > 0.3:  # it left the place: the surface is the better answer
         mask = surface > 0
     return one_piece(mask, surface), surface, image
 

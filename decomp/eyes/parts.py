@@ -1,4 +1,4 @@
-"""What `calibrate.py` measured for one set of weights: how its layers show a pair of eyes, and how sure that is."""
+"""What `calibrate.py` fitted to one set of weights: networks that find and outline eyes, and how far to trust them."""
 
 import base64
 import binascii
@@ -35,7 +35,11 @@ class EyeParts:
 
     @classmethod
     def from_dict(cls, values: Mapping, branches: int) -> "EyeParts":
-        """Checked, as a model may come from a hub. Raises: ValueError that names what is wrong."""
+        """Checked, as a model may come from a hub.
+
+        Raises:
+            ValueError: an entry is missing, unknown or of another form; the message names it.
+        """
         names = set(cls.__dataclass_fields__)
         if not isinstance(values, Mapping) or set(values) != names:
             needed = f"needed: {sorted(names)}, as `decomp calibrate-eyes` writes"
@@ -57,7 +61,7 @@ class EyeParts:
         return asdict(self)
 
     def half(self, number: int) -> "EyeParts":
-        """Only the networks that photos of the other half trained; `number`: of the photo's half, see `Marked.half`."""
+        """The networks trained on the other half of the photos; `number`: the photo's half, see `Marked.half`."""
         other = lambda nets: nets[1 - number : 2 - number] if len(nets) == HALVES else nets
         return replace(self, places=other(self.places), outlines=other(self.outlines))
 
@@ -79,7 +83,12 @@ class EyeParts:
 
 
 def parts_of(eyes: Mapping, branches: int) -> EyeParts:
-    """The parts of a model. Raises: ValueError where it was never calibrated."""
+    """The parts of a model.
+
+    Raises:
+        ValueError: it was never calibrated.
+        ValueError: see `EyeParts.from_dict`.
+    """
     if not eyes:
         raise ValueError("this model was not calibrated for eyes; run `decomp calibrate-eyes` on its weights")
     return EyeParts.from_dict(eyes, branches)
@@ -92,7 +101,11 @@ def packed(net: nn.Module) -> str:
 
 
 def unpacked(text: str, net: nn.Module, name: str = "network") -> nn.Module:
-    """The network with the weights of `packed`. Raises: ValueError where they are none of this network."""
+    """The network with the weights of `packed`.
+
+    Raises:
+        ValueError: the text does not hold the weights of such a network.
+    """
     state = net.state_dict()
     sizes = {key: v.numel() for key, v in state.items() if v.is_floating_point()}
     try:

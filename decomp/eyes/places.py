@@ -114,7 +114,7 @@ class Place(NamedTuple):
 
 
 def upright(maps: Tensor, pose: Pose, width: int, height: int) -> Float[Tensor, "1 planes height width"]:
-    """What PairNet sees around a pose: PER_IOD points an IOD, the pose in the middle; outside, the rim's.
+    """The maps turned and resized around a pose: PER_IOD points an IOD, the pose in the middle, borders repeated.
 
     Args:
         maps: (planes, h, w).
@@ -132,8 +132,8 @@ def upright(maps: Tensor, pose: Pose, width: int, height: int) -> Float[Tensor, 
 def answers(nets: list[PairNet], maps: Tensor, pose: Pose, width: int, height: int, count: int) -> list[Place]:
     """The best `count` places in the upright maps around a pose; the networks' answers are averaged."""
     seen = upright(maps, pose, width, height)
-    told = [net(seen) for net in nets]
-    logits, offsets = (torch.stack([t[k] for t in told]).mean(dim=0)[0].numpy() for k in (0, 1))
+    answered = [net(seen) for net in nets]
+    logits, offsets = (torch.stack([a[k] for a in answered]).mean(dim=0)[0].numpy() for k in (0, 1))
     found = []
     for at in np.argsort(-logits, axis=None)[:count]:
         row, column = np.unravel_index(at, logits.shape)

@@ -36,7 +36,7 @@ class NoEyes:
     reason: str
     confidence: float = 0.0  # estimated probability that both centres of the best place are right
     points: np.ndarray | None = None  # (2, 2) the best place all the same, in pixels of the photo
-    box: Box | None = None  # the square that was looked at, where one was
+    box: Box | None = None  # the square that was analysed, if any
     found: ClassVar[bool] = False
 
 
@@ -49,7 +49,7 @@ class Eyes:
     confidence: float  # estimated probability that both centres are right
     points: np.ndarray  # (2, 2): the two places that Chan-Vese started from
     shape: tuple[int, int]  # height and width of the photo
-    box: Box  # the square that was looked at, in the photo
+    box: Box  # the square that was analysed, in the photo
     surface: np.ndarray  # (side, side) float32, initial surface of Chan-Vese in the square; NaN away from the eyes
     image: np.ndarray  # likewise: what Chan-Vese segmented
     found: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What the networks of the eyes learn from: photos turned, resized, mirrored, darkened and blurred at random.
+"""Training views for the networks of the eyes: photos turned, resized, mirrored, darkened and blurred at random.
 
 A view is a canvas of CANVAS x CANVAS pixels, about what the network sees at once, in [-1, 1]. It knows where the eyes
 lie in it, if any do.
