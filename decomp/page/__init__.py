@@ -284,6 +284,7 @@ def launch(
         server_port=port,
         mcp_server=False,  # mcp.py has its own
         share=False,
+        _frontend=False,  # no request to itself, which on a busy machine or behind a proxy ends the server
         ssr_mode=False,
         run_history=False,
         max_file_size=LARGEST_FILE,
