@@ -4,7 +4,6 @@ Photos pass the network in batches of `BATCH`. Each class below keeps sums or sh
 of 650 photos at 256 pixels would be five gigabytes.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from .. import metrics, photos, pretrained
 from ..data.dataset import square
 from ..decomposer import Decomposer
 from ..decomposition import to_bytes
+from ..eyes.marked import marked
 from ..faces import find_face
 from ..generator import Output
 from ..photos import PhotoError
@@ -364,25 +364,16 @@ def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 10) ->
 
 
 def marked_eyes(folder: Path, model: Decomposer, limit: int | None = None) -> list[tuple[Path, np.ndarray]]:
-    """Photos of cats and their eyes (2, 2), as (x, y) in pixels of the photo.
+    """Photos of cats and their eyes (2, 2), as (x, y) in pixels of the photo: `folder/crops.json`, see `eyes.marked`.
 
-    They are listed in `folder/crops.json` as {"file": path in the folder, "eyes": [[x, y], [x, y]]}.
+    Raises:
+        EvaluationError: the model has no class "cat".
+        PhotoError: there is no such list.
     """
-    file = folder / "crops.json"
     domains = model.config.domains
     if "cat" not in domains:
         raise EvaluationError(f"eyes are measured on cats; the classes of this model are {', '.join(domains)}")
-    accepted = 'accepted: a list of {"file": ..., "eyes": [[x, y], [x, y]]}'
-    if not file.is_file():
-        raise PhotoError(f"{file}: no such file; {accepted}")
-    try:
-        rows = json.loads(file.read_text())
-        marked = [(folder / row["file"], np.array(row["eyes"], float).reshape(2, 2)) for row in rows[:limit]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise PhotoError(f"{file}: does not list marked eyes; {accepted}") from error
-    if not marked:
-        raise PhotoError(f"{file}: lists no photo; {accepted}")
-    return marked
+    return [(m.path, m.eyes) for m in marked(folder, "crops")[:limit]]
 
 
 def eye_discs(path: Path, eyes: np.ndarray, size: int) -> Tensor:

@@ -52,14 +52,16 @@ def marked(data: Path, kind: str) -> list[Marked]:
         PhotoError: it is empty.
     """
     path = data / f"{kind}.json"
+    accepted = 'accepted: a list of {"file": name, "eyes": [[x, y], [x, y]]}'
+    if not path.is_file():
+        raise PhotoError(f"{path}: no such file; {accepted}")
     try:
         rows = json.loads(path.read_text())
         listed = [Marked(data / row["file"], np.array(row["eyes"], float).reshape(2, 2)) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        wanted = 'a list of {"file": name, "eyes": [[x, y], [x, y]]}'
-        raise PhotoError(f"{path}: no list of photos with marked eyes; accepted: {wanted}") from error
+        raise PhotoError(f"{path}: does not list marked eyes; {accepted}") from error
     if not listed:
-        raise PhotoError(f"{path}: lists no photos")
+        raise PhotoError(f"{path}: lists no photo; {accepted}")
     return listed
 
 
