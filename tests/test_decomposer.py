@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,16 @@ def test_saved_and_loaded_gives_the_same_channels(toy, cat, tmp_path):
     again = load(tmp_path / "model")
     assert again.config == toy.config
     assert np.array_equal(again.decompose(cat, "cat").channels, toy.decompose(cat, "cat").channels)
+
+
+@pytest.mark.slow  # a process
+def test_loading_imports_no_compiler(saved):
+    code = f"""
+import sys, decomp
+decomp.load({str(saved)!r}, "torch")
+print([name for name in ("torch._dynamo", "torch._inductor", "triton", "torchvision") if name in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_half_precision_weights_load_as_float(toy, cat, tmp_path):
