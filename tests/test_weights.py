@@ -17,8 +17,12 @@ from decomp.decomposer import load
 from decomp.weights import WEIGHTS, bundled
 
 GOLDEN = Path(__file__).parent / "golden"
-PHOTOS = {"animals": skimage.data.cat, "faces": skimage.data.astronaut}
-BOXES = {"animals": (75, 0, 300), "faces": (148, 30, 153)}  # fixed, as this is about weights and not about the search
+PHOTOS = {"animals": skimage.data.cat, "asked": skimage.data.cat, "faces": skimage.data.astronaut}
+BOXES = {
+    "animals": (75, 0, 300),
+    "asked": (75, 0, 300),
+    "faces": (148, 30, 153),
+}  # fixed, as this is about weights and not about the search
 
 
 @pytest.fixture(scope="module", params=sorted(PHOTOS))

@@ -22,19 +22,19 @@ from decomp.decomposition import Decomposition, Picture, to_bytes
 HERE = Path(__file__).parent
 PHOTOS = tomllib.loads((HERE / "photos.toml").read_text())
 CIFAR = tomllib.loads((HERE / "cifar.toml").read_text())
-SIDE = {"animals": 256, "faces": 128}  # pixels of a decomposed square
+SIDE = {"animals": 256, "asked": 256, "faces": 128}  # pixels of a decomposed square
 ANIMALS, PEOPLE = ("cat", "kitten", "dog", "jaguar"), ("hopper", "collins")
 TILE, GAP, LINE = 160, 8, 18  # pixels: a tile's side, between tiles, a caption's height
 TOY_RUNS, TOY_UNITS = 200, (2, 3, 4, 5, 6, 8, 10, 15, 20, 30)
 
 
 @cache
-def decomposed(name: str) -> Decomposition:
-    """A photo of `photos.toml`, decomposed by its model as its own class."""
+def decomposed(name: str, by: str | None = None) -> Decomposition:
+    """A photo of `photos.toml`, decomposed as its own class by its model or another."""
     photo = PHOTOS[name]
     box = tuple(photo["box"]) if "box" in photo else None
-    model = decomp.load(photo["model"])
-    return model.decompose(HERE / photo["file"], photo["domain"], box=box, size=SIDE[photo["model"]])
+    by = by or photo["model"]
+    return decomp.load(by).decompose(HERE / photo["file"], photo["domain"], box=box, size=SIDE[by])
 
 
 def tile(picture: Picture | Image.Image, side: int) -> Image.Image:
@@ -65,9 +65,9 @@ def grid(rows: list[list[tuple[str, Picture | Image.Image]]], side: int = TILE, 
     return sheet
 
 
-def offered(name: str) -> dict[str, dict]:
-    """The presets of a photo's model."""
-    return presets.strengths(decomp.load(PHOTOS[name]["model"]))
+def offered(name: str, by: str | None = None) -> dict[str, dict]:
+    """The presets of a photo's model or another."""
+    return presets.strengths(decomp.load(by or PHOTOS[name]["model"]))
 
 
 def preset_of(name: str, *wanted: str) -> str:
@@ -168,10 +168,12 @@ def classes() -> Image.Image:
     return grid([[cell for row in rows[i : i + 2] for cell in row] for i in range(0, len(rows), 2)])
 
 
-def each_channel(show: Callable[[Decomposition, int], Picture], names: tuple[str, ...]) -> Image.Image:
+def each_channel(
+    show: Callable[[Decomposition, int], Picture], names: tuple[str, ...], by: str | None = None
+) -> Image.Image:
     rows = []
     for name in names:
-        d = decomposed(name)
+        d = decomposed(name, by)
         cells = [("photo", d.picture)] + [(f"{c.index} {c.name}", show(d, c.index)) for c in d.info]
         rows += [cells[:5], cells[5:]]
     return grid(rows, lines=2)
@@ -183,6 +185,15 @@ def raised() -> Image.Image:
 
 def added() -> Image.Image:
     return each_channel(Decomposition.added, ("cat", "dog", "hopper"))
+
+
+def asked() -> Image.Image:
+    shown = each_channel(Decomposition.raised, ("kitten", "dog"), "asked")
+    edited = each_channel(lambda d, k: d.recompose({k: 3.0}), ("kitten", "dog"), "asked")
+    both = Image.new("RGB", (shown.width, shown.height + edited.height), "white")
+    both.paste(shown)
+    both.paste(edited, (0, shown.height))
+    return both
 
 
 def sweep() -> Image.Image:
@@ -233,25 +244,28 @@ def eyes() -> Image.Image:
     return grid(rows, 220, lines=2)
 
 
-def preset_rows(name: str) -> Image.Image:
-    """One row for each preset: photo and edit of each photo of the model."""
-    names = {"animals": ("cat", "kitten", "dog", "jaguar"), "faces": PEOPLE}[PHOTOS[name]["model"]]
+def preset_rows(names: tuple[str, ...], by: str | None = None) -> Image.Image:
+    """One row for each preset of a model: photo and edit of each of these photos."""
     rows = []
-    for preset, strengths in offered(name).items():
+    for preset, strengths in offered(names[0], by).items():
         row = []
-        for other in names:
-            d = decomposed(other)
+        for name in names:
+            d = decomposed(name, by)
             row += [("photo", d.picture), (preset, d.recompose(strengths))]
         rows.append(row)
     return grid(rows, 128)
 
 
 def presets_animals() -> Image.Image:
-    return preset_rows("cat")
+    return preset_rows(ANIMALS)
+
+
+def presets_asked() -> Image.Image:
+    return preset_rows(ANIMALS, "asked")
 
 
 def presets_faces() -> Image.Image:
-    return preset_rows("hopper")
+    return preset_rows(PEOPLE)
 
 
 # ---------------------------------------------------------------------------------------- why branches specialise
@@ -322,10 +336,13 @@ PAGE = {  # picture: what it shows
     classes: "The same photos re-generated as each class of the model: the class is an input of every branch.",
     raised: "Each channel alone with its contrast raised; mid-grey is zero (the paper's figure 10).",
     added: "Each channel added once more to the re-generated picture, not amplified (figure 11).",
+    asked: 'The model "asked": each channel was told in training what it may carry. Each with its contrast raised, '
+    "then the photo with that channel at strength 3.",
     sweep: "Magnitude sweep: the two strongest channels of three photos at strengths -1 to 4 (figures 13, 14).",
     textures: "Texture separation: two groups of channels, shown twice as strong, and the rest (figure 15).",
     eyes: "A cat's eyes by Chan-Vese on the channels: initial surface, segmented image, outlines.",
     presets_animals: 'One row for each preset of "animals", on two cats, a dog and a jaguar.',
+    presets_asked: 'One row for each preset of "asked", on the same photos.',
     presets_faces: 'One row for each preset of "faces", on two people.',
     toy: "Toy of section 4: gradient descent on a sum of M units fits four points more often as M grows. "
     f"{TOY_RUNS} runs for each M, bars are 95 % intervals; `decomp lab toy` takes 1000.",

@@ -143,20 +143,20 @@ def describe(f: dict, size: int) -> str:
     """A short name for one channel's figures: what it draws, how, and where."""
     if not f["active"]:
         return "silent"
-    if f["lightness"] < HUED:
-        return f"{f['hue']} against {OPPOSITE[f['hue']]}"
     period, skew = f["wavelength"] / size, f["skew"]
     scale = "fine" if period < FINE else "broad" if period < SOFT else "soft"
     lines = f"{scale} {DIRECTIONS[round(f['angle'] / 45) % 4]} strokes" if f["coherence"] > DIRECTED else ""
-    if abs(skew) > SPARSE:
+    if f["lightness"] < HUED:
+        what = f"{f['hue']} against {OPPOSITE[f['hue']]}"
+    elif abs(skew) > SPARSE:
         what = "bright patches" if skew > 0 else "dark patches"
     elif scale == "soft":
-        what = "soft light"
+        what = "soft shade" if skew < -ONE_SIDED else "soft light"
     elif abs(skew) > ONE_SIDED:
         what = lines or f"{scale} {'bright' if skew > 0 else 'dark'} lines"
     else:
         what = lines or f"{scale} texture"
-    tinted = f"{f['hue']} {what}" if f["lightness"] < TINTED else what
+    tinted = f"{f['hue']} {what}" if HUED <= f["lightness"] < TINTED else what
     zone = max(f["where"], key=f["where"].get)
     if f["where"][zone] < AT_ZONE or f["often"][zone] < OFTEN:
         return tinted
