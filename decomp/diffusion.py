@@ -51,9 +51,16 @@ def _tiles(n: int, radius: int, sigma: float, dtype: torch.dtype, device: torch.
     return tiles
 
 
-def conv3x3(i: int, o: int) -> nn.Conv2d:
+class Conv3x3(nn.Conv2d):
     """3x3 convolution that keeps the size and mirrors the border."""
-    return nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect")
+
+    def __init__(self, i: int, o: int):
+        super().__init__(i, o, 3)
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        with torch.autocast(x.device.type, enabled=False):  # it would pad in float32
+            x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(x, self.weight, self.bias)
 
 
 class Diffusivity(nn.Module):
@@ -73,7 +80,7 @@ class Diffusivity(nn.Module):
         self.sigma, self.anchor, self.unshuffle = sigma, anchor, 2 * patch
         layers = []
         for i, o in zip(self.WIDTHS[patch][:-1], self.WIDTHS[patch][1:]):
-            layers += [conv3x3(i, o), nn.LeakyReLU(0.2)]
+            layers += [Conv3x3(i, o), nn.LeakyReLU(0.2)]
         self.cnn = nn.Sequential(*layers[:-1])
         if anchor:
             nn.init.zeros_(self.cnn[-1].weight)

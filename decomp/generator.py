@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .diffusion import build_split, conv3x3
+from .diffusion import Conv3x3, build_split
 from .gates import BranchGate
 
 TAGS = ("image-decomposition", "branch-specialization")
@@ -39,6 +39,23 @@ class Output(NamedTuple):
         return self.residual + self.channels.sum(dim=1)
 
 
+def instance_norm(
+    x: Float[Tensor, "b c h w"], scale: Float[Tensor, "*b c"], shift: Float[Tensor, "*b c"]
+) -> Float[Tensor, "b c h w"]:
+    """Each channel of each photo with mean 0 and variance 1, times scale, plus shift: one for all photos, or one each.
+
+    When trained on a CPU, one photo at a time by batch norm: `F.instance_norm` copies to a layout that convolutions
+    are slow in, and back again in its gradient, which would take longer than the convolutions.
+    """
+    if x.device.type == "cpu" and torch.is_grad_enabled():
+        scale, shift = (t.float().expand(len(x), -1).unbind() for t in (scale, shift))
+        photos = zip(x.split(1), scale, shift)
+        return torch.cat([F.batch_norm(u, None, None, a, b, training=True) for u, a, b in photos])
+    if scale.ndim == 1:
+        return F.instance_norm(x, weight=scale, bias=shift)
+    return scale[:, :, None, None] * F.instance_norm(x) + shift[:, :, None, None]
+
+
 class AdaIN(nn.Module):
     """AdaIN(x, s) = (1 + gamma(s)) IN(x) + beta(s), gamma and beta from one linear layer."""
 
@@ -47,8 +64,18 @@ class AdaIN(nn.Module):
         self.affine = nn.Linear(style, 2 * width)
 
     def forward(self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b style"]) -> Float[Tensor, "b c h w"]:
-        gamma, beta = self.affine(s)[:, :, None, None].chunk(2, dim=1)
-        return (1 + gamma) * F.instance_norm(x) + beta
+        gamma, beta = self.affine(s).chunk(2, dim=1)
+        return instance_norm(x, 1 + gamma, beta)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """With a scale and a shift for each channel."""
+
+    def __init__(self, width: int):
+        super().__init__(width, affine=True)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return instance_norm(x, self.weight, self.bias)
 
 
 class Down(nn.Module):
@@ -57,8 +84,8 @@ class Down(nn.Module):
     def __init__(self, i: int, o: int, half: bool):
         super().__init__()
         self.halves = half
-        self.norm1, self.norm2 = nn.InstanceNorm2d(i, affine=True), nn.InstanceNorm2d(i, affine=True)
-        self.conv1, self.conv2 = conv3x3(i, i), conv3x3(i, o)
+        self.norm1, self.norm2 = InstanceNorm(i), InstanceNorm(i)
+        self.conv1, self.conv2 = Conv3x3(i, i), Conv3x3(i, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def pool(self, x: Tensor) -> Tensor:
@@ -78,11 +105,12 @@ class Up(nn.Module):
         super().__init__()
         self.doubles = double
         self.norm1, self.norm2 = AdaIN(style, i), AdaIN(style, o)
-        self.conv1, self.conv2 = conv3x3(i, o), conv3x3(o, o)
+        self.conv1, self.conv2 = Conv3x3(i, o), Conv3x3(o, o)
         self.skip = nn.Conv2d(i, o, 1, bias=False) if i != o else nn.Identity()
 
     def upsample(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest") if self.doubles else x
+        with torch.autocast(x.device.type, enabled=False):  # it would copy to float32
+            return F.interpolate(x, scale_factor=2, mode="nearest") if self.doubles else x
 
     def forward(self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b style"]) -> Float[Tensor, "b o h2 w2"]:
         y = self.conv1(self.upsample(F.leaky_relu(self.norm1(x, s), 0.2)))
@@ -108,12 +136,12 @@ class Branch(nn.Module):
         bottom = widths[-1]
         self.style = nn.Embedding(len(config.domains), config.style)
         self.patch = config.patch
-        self.from_rgb = conv3x3(3 * config.patch**2, widths[0])
+        self.from_rgb = Conv3x3(3 * config.patch**2, widths[0])
         self.encode = nn.ModuleList(Down(i, o, True) for i, o in steps)
         self.encode.extend(Down(bottom, bottom, False) for _ in range(2))
         self.decode = nn.ModuleList(Up(bottom, bottom, config.style, False) for _ in range(2))
         self.decode.extend(Up(o, i, config.style, True) for i, o in reversed(steps))
-        self.norm = nn.InstanceNorm2d(widths[0], affine=True)
+        self.norm = InstanceNorm(widths[0])
         self.to_rgb = nn.Conv2d(widths[0], 3 * config.patch**2, 1)
         self.apply(he_init)
         with torch.no_grad():
