@@ -221,7 +221,8 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         """v_k of the branches `which`, 0 .. M - 1; height and width must be multiples of `config.stride`."""
         if not len(which):
             return phi[:, :0]
-        parts = [(self.branches[k], phi[:, k], target[:, k]) for k in which]
+        inputs = phi.unbind(dim=1)  # one gradient for all, where phi[:, k] would have one of this size each
+        parts = [(self.branches[k], inputs[k], target[:, k]) for k in which]
         gates = self.gate(phi)[:, list(which)] if self.gate else None
         if gates is not None and not self.training:  # closed branches are not computed
             return torch.stack([_where_open(z, *part) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)

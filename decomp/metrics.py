@@ -112,14 +112,20 @@ def mesh_ratios(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "8 m"]:
     2 to 4 steps of the spectrum away along both axes. Hann window. 4 pixels are the largest patch that a model with
     `patch` 2 unshuffles.
     """
-    h, w = v.shape[-2:]
-    window = torch.hann_window(h, device=v.device)[:, None] * torch.hann_window(w, device=v.device)
-    v = (v - v.mean(dim=(3, 4), keepdim=True)) * window
     near = torch.arange(-4, 5, device=v.device)
-    frequencies = lambda n: (torch.arange(4, device=v.device)[:, None] * n // 4 + near).flatten()
-    # the Fourier transform, at these frequencies only
-    waves = lambda n: torch.exp(-2j * torch.pi * torch.outer(frequencies(n), torch.arange(n, device=v.device)) / n)
-    power = (waves(h) @ v.to(torch.complex64) @ waves(w).mT).abs().square().mean(dim=(0, 2))  # (M, 36, 36)
+
+    def waves(n: int) -> Float[Tensor, "72 n"]:
+        """Cosine, then sine, of these frequencies only, with the window."""
+        frequencies = (torch.arange(4, device=v.device)[:, None] * n // 4 + near).flatten()
+        phase = 2 * torch.pi * torch.outer(frequencies, torch.arange(n, device=v.device)) / n
+        return torch.cat([phase.cos(), phase.sin()]) * torch.hann_window(n, device=v.device)
+
+    rows, columns = map(waves, v.shape[-2:])
+    transform = rows @ (v @ columns.mT)  # (B, M, 3, 72, 72)
+    # of v without its mean
+    transform = transform - v.mean(dim=(3, 4), keepdim=True) * torch.outer(rows.sum(dim=1), columns.sum(dim=1))
+    (cc, cs), (sc, ss) = (half.chunk(2, dim=4) for half in transform.chunk(2, dim=3))
+    power = ((cc - ss).square() + (cs + sc).square()).mean(dim=(0, 2))  # (M, 36, 36)
     power = power.unflatten(1, (4, 9)).unflatten(3, (4, 9))
     ring = torch.ones(9, 9, dtype=torch.bool, device=v.device)
     ring[3:6, 3:6] = False

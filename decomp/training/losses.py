@@ -8,6 +8,7 @@ mirrored and shifted (`twin`), or made smaller (`scale`). `exclusive` asks that 
 `balance` that none falls silent, `stamp` that none draws the same picture into every photo.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -73,20 +74,21 @@ def cancellation(
     Args:
         whole: `details` of the photo for same-class samples, else the sum of the channels.
     """
-    others = whole[:, None] - channels
-    light = channels.mean(dim=2) * others.mean(dim=2)  # (B, M, H, W)
-    parts = torch.stack([light, (channels * others).mean(dim=2) - light], dim=1).flatten(1, 2)  # light, then hue
-    undone = F.relu(-F.avg_pool2d(parts, window, stride=window // 2 + 1)).mean(dim=(2, 3))  # (B, 2 M)
-    energy = channels.square().mean(dim=(2, 3, 4))
-    return (sum(undone.chunk(2, dim=1)) / (energy + 1e-4)).mean()
+    light, energy = light_and_energy(channels)
+    of_light = light * (whole.mean(dim=1, keepdim=True) - light)
+    of_hue = (channels * whole[:, None]).mean(dim=2) - energy - of_light
+    stride = window // 2 + 1
+    undone = [F.relu(-F.avg_pool2d(part, window, stride)).mean(dim=(2, 3)) for part in (of_light, of_hue)]  # (B, M)
+    return (sum(undone) / (energy.mean(dim=(2, 3)) + 1e-4)).mean()
 
 
 def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.005) -> Float[Tensor, ""]:
     """Squared correlation of two channels, mean over all pairs; those with an rms below `floor` count for less."""
     flat = channels.flatten(2)
-    flat = flat - flat.mean(dim=2, keepdim=True)
-    unit = flat / (flat.square().sum(dim=2, keepdim=True) + floor**2 * flat.shape[2]).sqrt()
-    squared = (unit @ unit.mT).square()  # (B, M, M)
+    mean = flat.mean(dim=2, keepdim=True)
+    covariance = flat @ flat.mT / flat.shape[2] - mean @ mean.mT  # (B, M, M)
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    squared = covariance.square() / ((variance + floor**2)[:, :, None] * (variance + floor**2)[:, None])
     m = channels.shape[1]
     return (squared.sum(dim=(1, 2)) - squared.diagonal(dim1=1, dim2=2).sum(dim=1)).mean() / max(1, m * (m - 1))
 
@@ -96,7 +98,8 @@ def offset(channels: Float[Tensor, "b m 3 h w"], patch: int) -> Float[Tensor, ""
 
     Each pixel of a patch has its own mean, or else channels are covered by meshes that cancel.
     """
-    means = F.pixel_unshuffle(channels.flatten(0, 1), patch).mean(dim=(2, 3))  # (B * M, 3 * patch^2)
+    rows, columns = (torch.eye(patch).repeat(1, n // patch).to(channels) * patch / n for n in channels.shape[-2:])
+    means = rows @ (channels @ columns.mT)  # (B, M, 3, patch, patch)
     return means.square().sum() / (len(channels) * patch**2)
 
 
@@ -144,22 +147,39 @@ def scale(channels: Float[Tensor, "b m 3 h w"], of_small: Float[Tensor, "b m 3 h
     return difference(smaller(channels, of_small.shape[-1] / channels.shape[-1]), of_small)
 
 
+def light_and_energy(
+    channels: Float[Tensor, "b m 3 h w"],
+) -> tuple[Float[Tensor, "b m h w"], Float[Tensor, "b m h w"]]:
+    """Mean of the colours, and of their squares. What the second exceeds the first's square by is the energy of hue."""
+    return channels.mean(dim=2), channels.square().mean(dim=2)
+
+
 def bands(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n h2 w2"]:
     """Local energy of each channel in three bands, fine light, coarse light and hue: 5 x 5 means at every second pixel.
 
     Light is the mean of the colours, coarse what a 9 x 9 mean keeps of it, hue what is left of the colours.
     """
-    light = channels.mean(dim=2)  # (B, M, H, W)
+    light, energy = light_and_energy(channels)  # (B, M, H, W)
     coarse = box_mean(light, 9)
-    hue = (channels - light[:, :, None]).square().mean(dim=2)
-    energies = torch.stack([(light - coarse).square(), coarse.square(), hue], dim=2)
-    return box_mean(energies.flatten(1, 2), 5, stride=2).unflatten(1, energies.shape[1:3]) + 1e-6
+    parts = (light - coarse).square(), coarse.square(), energy - light.square()
+    return torch.stack([box_mean(part, 5, stride=2) for part in parts], dim=2) + 1e-6
 
 
 def box_mean(u: Float[Tensor, "b c h w"], side: int, stride: int = 1) -> Float[Tensor, "b c h2 w2"]:
-    """Mean over squares of `side` (odd) pixels, of what lies inside the picture: first over columns, then over rows."""
-    columns = F.avg_pool2d(u, (side, 1), (stride, 1), (side // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(columns, (1, side), (1, stride), (0, side // 2), count_include_pad=False)
+    """Mean over squares of `side` (odd) pixels, of what lies inside the picture.
+
+    As two products with banded matrices, which take a fifth of the time of `avg_pool2d` with its gradient.
+    """
+    rows, columns = (_means(n, side, stride).to(u) for n in u.shape[-2:])
+    return rows @ (u @ columns.mT)
+
+
+@functools.lru_cache(maxsize=64)
+def _means(n: int, side: int, stride: int) -> Float[Tensor, "n2 n"]:
+    """Mean over `side` of n pixels around every `stride`-th one, as a matrix."""
+    apart = torch.arange(n) - torch.arange(0, n, stride)[:, None]
+    inside = (apart.abs() <= side // 2).float()
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def exclusive(bands: Float[Tensor, "b m n h w"]) -> Float[Tensor, ""]:
@@ -196,7 +216,7 @@ def stamp(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
     It is the energy that is the same picture in every photo.
     """
     v = channels.flatten(2)  # (B, M, N)
-    v = v / (v.square().mean(dim=(0, 2), keepdim=True).sqrt() + 1e-3)
-    gram = torch.einsum("amn,bmn->mab", v, v) / v.shape[2]
-    between = gram.sum(dim=(1, 2)) - gram.diagonal(dim1=1, dim2=2).sum(dim=1)
-    return F.relu(between / max(1, len(v) * (len(v) - 1))).mean()
+    energy = v.square().sum(dim=(0, 2))  # (M,)
+    pairs = v.sum(dim=0).square().sum(dim=1) - energy  # inner products of two different photos
+    unit = ((energy / (len(v) * v.shape[2])).sqrt() + 1e-3).square() * v.shape[2]
+    return F.relu(pairs / unit / max(1, len(v) * (len(v) - 1))).mean()

@@ -4,6 +4,8 @@ A run folder holds `options.json` (read again when the run is resumed), `state.p
 `samples/`, `tensorboard/`, and `model.safetensors` with `config.json`: the running average of the weights, for use.
 """
 
+import contextlib
+import ctypes
 import json
 import signal
 import time
@@ -32,6 +34,7 @@ from .distributed import Processes
 from .log import OPTIONS, Record
 
 R1_EVERY = 8  # steps; the penalty is multiplied by as much
+SCALE_EVERY = 2  # steps; the weight of the term `scale` is multiplied by as much
 SHIFT = 4  # pixels; a twin is shifted by less than this, down and right: p sees patches of 4 pixels at most
 SCALES = (0.5, 0.75)  # how small a photo is made for the term `scale`
 SMOOTHNESS = 10.0  # weight of the hinge on TV(R)/TV(x)
@@ -74,6 +77,9 @@ class TrainConfig:
     tick: int = 2_000  # images between two saves
     seed: int = 0
     bf16: bool = True  # bfloat16 autocast; the diffusion stays in float32
+    freeze_p: bool = (
+        False  # the diffusion's p learns no more, which saves its gradient: for runs begun from a settled R
+    )
     compile: bool = False  # torch.compile of the branches' function: minutes to start, then they are faster
     memory: float = 4.0  # GiB of photos to hold in memory; a larger set is read from its files all the time
 
@@ -130,6 +136,18 @@ def _as(kind: type, name: str, value):
     return value
 
 
+def keep_memory() -> None:
+    """Let this process keep the memory of freed tensors, where the C library is glibc.
+
+    glibc gives each large block back to the system, which then fills every new one with zeros, page by page: a tenth
+    of a training step.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for a large tensor
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give back
+
+
 class Trainer:
     """One run: `Trainer(model_config, train_config, data, folder).run(minutes)`; resumes if `folder` holds a state.
 
@@ -156,6 +174,8 @@ class Trainer:
         self.processes = processes or Processes(device)
         self.device, self.size = self.processes.device, model.size
         self.twins = config.uses("mirror")
+        if self.device == "cpu":
+            keep_memory()
         unit = (
             self.processes.count * config.accumulate * (2 if len(model.domains) > 1 else 1) * (2 if self.twins else 1)
         )
@@ -172,6 +192,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         place = lambda network: network.to(self.device, memory_format=torch.channels_last)
         self.g = place(BranchedGenerator(model))
+        if config.freeze_p:
+            self.g.split.requires_grad_(False)
         self.d = place(Discriminator(model.size, len(model.domains), config.critic_base, config.critic_cap))
         self.average = deepcopy(self.g).requires_grad_(False).eval()
         self.opt_g, self.opt_d = (
@@ -279,6 +301,7 @@ class Trainer:
     def update_generator(self, batch: Batch, made: list) -> dict:
         """One step of the non-saturating loss and the terms that the options ask for."""
         total, weights = {}, {"smooth": SMOOTHNESS} | {name: self.weight(name) for name in SCHEDULES}
+        weights["scale"] *= SCALE_EVERY
         weights = {name: weight for name, weight in weights.items() if weight}
         self.opt_g.zero_grad()
         self.d.requires_grad_(False)
@@ -288,7 +311,7 @@ class Trainer:
                 with self.low_precision():
                     logits = self.d(f).float()
                 terms = {"g": F.softplus(-of_class(logits, target)).mean()} | self.terms(x, y, target, output, f)
-                loss = terms["g"] + sum(weights[name] * terms[name] for name in weights)
+                loss = terms["g"] + sum(weights[name] * terms[name] for name in weights if name in terms)
                 (loss / len(batch)).backward()
             for name, term in terms.items():
                 total[name] = total.get(name, 0.0) + term.detach() / len(batch)
@@ -327,7 +350,7 @@ class Trainer:
             terms["coding"] = coding_loss(v.square().mean(dim=(2, 3, 4)), self.code, target)
         if self.weight("gates"):
             terms["gates"] = self.g.gate.open_branches(output.phi)
-        if self.weight("scale"):
+        if self.weight("scale") and self.steps % SCALE_EVERY == 0:
             few = max(1, len(x) // 4)
             small = metrics.smaller(x[:few], self.factor).rot90(self.turn, (2, 3))
             of_small = self.generate(small, target[:few])[0].channels.rot90(-self.turn, (3, 4))
@@ -394,8 +417,8 @@ class Trainer:
 
     def tick(self, recent: list[dict], seconds: float) -> None:
         """Measure and draw some validation photos, then save; the state last, as a killed run goes on from it."""
-        mean = {name: float(sum(step[name] for step in recent)) / len(recent) for name in recent[0]}
-        mean = self.processes.mean(mean)
+        values = {name: [step[name] for step in recent if name in step] for step in recent for name in step}
+        mean = self.processes.mean({name: float(sum(terms)) / len(terms) for name, terms in values.items()})
         if self.record:
             speed = {"images_per_second": len(recent) * self.config.batch / seconds}
             self.record.stats(self.images, {"fidelity_weight": self.weight("fidelity")} | mean | speed | self.look())
