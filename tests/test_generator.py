@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from decomp.config import ModelConfig
-from decomp.generator import BranchedGenerator
+from decomp.generator import BranchedGenerator, instance_norm
 from decomp.training.critics.discriminator import Discriminator, of_class
 
 
@@ -39,6 +39,20 @@ def test_padding_is_cropped_away(config):
 def test_too_small(config):
     with pytest.raises(ValueError, match="at least 8 x 8"):
         BranchedGenerator(config)(torch.zeros(1, 3, 7, 20), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("photos", [(), (3,)], ids=["one scale", "a scale a photo"])
+def test_instance_norm_in_training_is_that_of_use(photos):
+    x = torch.rand(3, 4, 9, 7, requires_grad=True)
+    scale, shift = (torch.rand(*photos, 4, requires_grad=True) for _ in range(2))
+    trained = instance_norm(x, scale, shift)
+    with torch.no_grad():
+        assert torch.allclose(trained, instance_norm(x, scale, shift), atol=1e-5)
+    plain = (x - x.mean(dim=(2, 3), keepdim=True)) / (x.var(dim=(2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
+    plain = scale[..., None, None] * plain + shift[..., None, None]
+    weights = torch.rand_like(plain)
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), (x, scale, shift)) for y in (trained, plain))):
+        assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_class_per_branch(toy):
