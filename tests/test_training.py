@@ -228,17 +228,6 @@ def test_running_average_is_what_is_saved(data, tmp_path):
     assert all(torch.equal(compact[name], value.half()) for name, value in saved.items())
 
 
-def test_frozen_p_stays_as_it_is(data, tmp_path):
-    Trainer(MODEL, config(images=8), data, tmp_path / "first").run()
-    start = tmp_path / "first" / "compact"
-    trainer = Trainer(MODEL, config(images=16, freeze_p=True, **MEANING), data, tmp_path / "second", start=start)
-    before = {name: value.clone() for name, value in trainer.g.state_dict().items()}
-    trainer.run()
-    after = trainer.g.state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed and not any(name.startswith("split.") for name in changed)
-
-
 def test_scale_is_asked_on_every_second_step(data, tmp_path):
     trainer = Trainer(MODEL, config(images=16, tick=8, scale=((0, 1.0),)), data, tmp_path)
     step, names = trainer.step, []

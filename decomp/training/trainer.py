@@ -77,9 +77,6 @@ class TrainConfig:
     tick: int = 2_000  # images between two saves
     seed: int = 0
     bf16: bool = True  # bfloat16 autocast; the diffusion stays in float32
-    freeze_p: bool = (
-        False  # the diffusion's p learns no more, which saves its gradient: for runs begun from a settled R
-    )
     compile: bool = False  # torch.compile of the branches' function: minutes to start, then they are faster
     memory: float = 4.0  # GiB of photos to hold in memory; a larger set is read from its files all the time
 
@@ -192,8 +189,6 @@ class Trainer:
         torch.manual_seed(config.seed)
         place = lambda network: network.to(self.device, memory_format=torch.channels_last)
         self.g = place(BranchedGenerator(model))
-        if config.freeze_p:
-            self.g.split.requires_grad_(False)
         self.d = place(Discriminator(model.size, len(model.domains), config.critic_base, config.critic_cap))
         self.average = deepcopy(self.g).requires_grad_(False).eval()
         self.opt_g, self.opt_d = (
