@@ -48,8 +48,7 @@ def instance_norm(
     are slow in, and back again in its gradient, which would take longer than the convolutions.
     """
     if x.device.type == "cpu" and torch.is_grad_enabled():
-        scale, shift = (t.float().expand(len(x), -1).unbind() for t in (scale, shift))
-        photos = zip(x.split(1), scale, shift)
+        photos = zip(x.split(1), *(t.float().expand(len(x), -1).unbind() for t in (scale, shift)))
         return torch.cat([F.batch_norm(u, None, None, a, b, training=True) for u, a, b in photos])
     if scale.ndim == 1:
         return F.instance_norm(x, weight=scale, bias=shift)
