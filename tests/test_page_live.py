@@ -632,7 +632,7 @@ class TestThroughTheApi:
     @pytest.mark.parametrize(
         "arguments, message",
         [
-            ({"model": "mammals"}, "there is no model 'mammals' here; accepted: auto, animals, faces"),
+            ({"model": "mammals"}, "there is no model 'mammals' here; accepted: auto, animals, asked, faces"),
             ({"domain": "cow"}, "there is no class 'cow' in this model; accepted: cat, dog, wild"),
             ({"size": 9999}, "size is 9999; accepted: a number from 8 to 512"),
             ({"box": "1,2"}, "'1,2' is not LEFT,TOP,SIDE"),
