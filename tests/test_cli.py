@@ -41,6 +41,7 @@ def test_decompose_a_photo(model, folder, tmp_path):
     assert (made / "sheet.png").exists() and (made / "layers.npz").exists()
 
 
+@pytest.mark.slow
 def test_decompose_a_folder(model, folder, tmp_path):
     out = tmp_path / "out"
     result = call("decompose", folder, "--model", model, "-o", out)
@@ -77,6 +78,7 @@ def test_recompose_from_layers_needs_no_network(model, folder, tmp_path):
     assert photos.load(out).pixels.shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_recompose_a_folder_keeps_names(model, folder, tmp_path):
     result = call("recompose", folder, "--model", model, "-o", tmp_path / "out", "-s", "1=2")
     assert result.exit_code == 1
@@ -93,6 +95,7 @@ def test_another_class_shows(model, folder, tmp_path):
     assert not np.array_equal(photos.load(tmp_path / "cat.png").pixels, photos.load(tmp_path / "dog.png").pixels)
 
 
+@pytest.mark.slow
 def test_sweep(model, folder, tmp_path):
     args = ("--model", model, "-c", "2", "--steps", 4, "-o", tmp_path)
     assert call("sweep", folder / "cat.png", *args).exit_code == 0
@@ -162,6 +165,7 @@ def test_pixel_cap_can_be_moved(model, folder, tmp_path):
     assert call(*args, "0.2").exit_code == 0
 
 
+@pytest.mark.slow
 def test_commands_do_not_replace_each_others_results(model, folder, tmp_path):
     for args in (["decompose"], ["sweep", "-c", "1"], ["sweep", "-c", "2"], ["separate", "--a", "1", "--b", "2"]):
         assert call(args[0], folder / "cat.png", *args[1:], "--model", model, "-o", tmp_path / "out").exit_code == 0

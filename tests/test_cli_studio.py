@@ -30,6 +30,7 @@ def call(*args):
     return CliRunner().invoke(app, [str(a) for a in args])
 
 
+@pytest.mark.slow
 def test_swap_changes_the_face_only(model, folder, tmp_path):
     out = tmp_path / "c.png"
     result = call(
@@ -48,6 +49,7 @@ def test_swap_of_nothing_is_the_photo(model, folder, tmp_path):
     assert np.array_equal(photos.load(folder / "cat.png").pixels, photos.load(out).pixels)
 
 
+@pytest.mark.slow
 def test_swap_over_a_folder_names_what_failed(model, folder, tmp_path):
     result = call("swap", folder, folder / "cat.png", "-c", "hue", "--model", model, "-o", tmp_path / "out")
     assert result.exit_code == 1 and "broken.jpg" in result.output
@@ -94,6 +96,7 @@ def test_relief(model, folder, tmp_path):
     assert sum(part**2 for part in light.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_relief_without_light_says_so(nameless, folder, tmp_path):
     result = call("relief", folder / "cat.png", "--model", nameless, "-o", tmp_path)
     assert result.exit_code == 2

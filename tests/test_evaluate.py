@@ -91,6 +91,7 @@ def painter(config, obeys: float = 1.0) -> Decomposer:
     return model
 
 
+@pytest.mark.slow
 def test_every_key_of_the_older_figures_is_there(toy, data, monkeypatch):
     monkeypatch.setattr(module, "cost", cost)
     figures = evaluate(toy, data)
@@ -258,6 +259,7 @@ def test_lpips_of_torchmetrics_only_with_weights_that_are_there(tmp_path, monkey
     assert pretrained.lpips_vgg()(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)) == 1
 
 
+@pytest.mark.slow
 def test_no_batch_of_channels_outlives_the_next(toy, data, monkeypatch):
     """Memory must not grow with the photos: of ten of them, at most two batches' channels are alive at any time."""
     monkeypatch.setattr(module, "BATCH", 2)
@@ -386,6 +388,7 @@ def test_the_command_prints_json(saved, data):
     assert figures["weights"] == "toy" and figures["photos"] == 4 and len(figures["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_and_a_page(saved, data, tmp_path):
     mark_eyes(tmp_path / "eyes", [((64, 64), [[20, 30], [44, 30]])])
     options = ("--eyes", tmp_path / "eyes", "--against", saved, "--out", tmp_path / "out", "--per-domain", 3)

@@ -434,6 +434,7 @@ def test_methods_answer_in_pixels_of_the_photo(parts):
     assert all(m.run(refused) is None for m in evaluate.METHODS if m.key not in ("box", "value"))
 
 
+@pytest.mark.slow
 def test_plots(tmp_path):
     off = [{"ours": np.array([0.1, 0.2]), "box": None}, {"ours": None, "box": np.array([0.3, 0.5])}]
     curves = {"ours": "decomp eyes", "box": "fixed places"}

@@ -14,6 +14,7 @@ def test_a_persons_eyes(faces):
     assert np.hypot(*(landmarks.eyes - marked).T).max() < 0.08 * 45  # of their distance
 
 
+@pytest.mark.slow
 def test_a_cats_eyes(animals, cat):
     landmarks = find_landmarks(animals, animals.decompose(cat))
     assert landmarks.found == "channels"

@@ -90,6 +90,7 @@ def test_soft_border_stays_inside():
     assert soft[:20].max() < 1e-3 and soft[32:].min() > 0.99 and np.diff(soft[:, 30]).max() < 0.4
 
 
+@pytest.mark.slow
 def test_two_photos_of_people(faces):
     """The whole way with real weights: eyes on eyes, A unchanged outside its square, B's colours in A's face."""
     photo = skimage.data.astronaut()
@@ -110,6 +111,7 @@ def test_two_photos_of_people(faces):
     assert not changed.any() and whole.pixels.shape == photo.shape
 
 
+@pytest.mark.slow
 def test_notes_name_the_face_without_eyes(faces):
     a = faces.decompose(skimage.data.astronaut())
     wall = Photo(np.full((80, 80, 3), 90, np.uint8), name="wall.png")

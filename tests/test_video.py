@@ -59,6 +59,7 @@ def sound(path):
         return [bytes(packet) for packet in container.demux(audio=0)]
 
 
+@pytest.mark.slow
 def test_a_film_keeps_its_times_and_its_sound(toy, film, tmp_path):
     told = edit_film(toy, film, tmp_path / "out.mp4", EDIT)
     assert told == {"frames": 22, "looks": 5, "faces": 0, "domain": "cat"}
@@ -72,6 +73,7 @@ def test_a_film_keeps_its_times_and_its_sound(toy, film, tmp_path):
         assert centre > 3 * beside and beside < 3  # beside it there is only the coding
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_the_same(toy, film, tmp_path, monkeypatch):
     edit_film(toy, film, tmp_path / "whole.mp4", EDIT)
     write, made = video.Film.write, []
@@ -166,6 +168,7 @@ def test_an_impossible_edit_is_refused(toy):
             Change(toy, Edit(strengths), "cat")
 
 
+@pytest.mark.slow
 def test_a_still_face_flickers_less_and_a_moved_one_does_not_smear(toy, cat):
     """On a still photo with a camera's noise, the change differs from frame to frame at most half as much."""
     rng = np.random.default_rng(0)
