@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .losses import box_mean
+from .losses import box_mean, light_and_energy
 
 # "bright" and "dark" are markings, "light" and "shade" the soft light; "rest" is what is neither eyes nor nose
 BANDS = ("fine", "bright", "dark", "light", "shade", "hue")
@@ -41,14 +41,13 @@ def energies(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m 12"]:
     """Energy of each channel in each of `CELLS`, mean over the photo."""
     h, w = channels.shape[-2:]
     fine, soft = (max(3, round(side * h / 256) * 2 + 1) for side in (FINE, SOFT))
-    light = channels.mean(dim=2)  # (B, M, H, W)
-    hue = (channels - light[:, :, None]).square().mean(dim=2)
+    light, energy = light_and_energy(channels)  # (B, M, H, W)
     middle = box_mean(light, fine)
     coarse = box_mean(middle, soft)
     marks = middle - coarse
     bands = [(light - middle).square()]
     bands += [F.relu(sign * part).square() for part in (marks, coarse) for sign in (1, -1)]
-    bands = torch.stack([*bands, hue], dim=2)  # (B, M, 6, H, W)
+    bands = torch.stack([*bands, energy - light.square()], dim=2)  # (B, M, 6, H, W)
     y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
     # 1 inside, 0 from 1.5 radii on: faces are not quite in the same place
     inside = torch.stack([1.5 - ((x - cx).square() + (y - cy).square()).sqrt() / r for cx, cy, r in REGION])

@@ -231,7 +231,9 @@ class Trainer:
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.config.bf16)
 
     def weight(self, name: str) -> float:
-        return self.config.weight(name, self.images)
+        """The weight of a term in this step; `scale` is asked now and then, with as much more weight."""
+        lazily = SCALE_EVERY * (self.steps % SCALE_EVERY == 0) if name == "scale" else 1
+        return lazily * self.config.weight(name, self.images)
 
     def generate(self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> tuple[Output, Tensor]:
         """One pass of the generator; its output and f, in which branch dropout leaves some branches out."""
@@ -296,7 +298,6 @@ class Trainer:
     def update_generator(self, batch: Batch, made: list) -> dict:
         """One step of the non-saturating loss and the terms that the options ask for."""
         total, weights = {}, {"smooth": SMOOTHNESS} | {name: self.weight(name) for name in SCHEDULES}
-        weights["scale"] *= SCALE_EVERY
         weights = {name: weight for name, weight in weights.items() if weight}
         self.opt_g.zero_grad()
         self.d.requires_grad_(False)
@@ -306,7 +307,7 @@ class Trainer:
                 with self.low_precision():
                     logits = self.d(f).float()
                 terms = {"g": F.softplus(-of_class(logits, target)).mean()} | self.terms(x, y, target, output, f)
-                loss = terms["g"] + sum(weights[name] * terms[name] for name in weights if name in terms)
+                loss = terms["g"] + sum(weights[name] * terms[name] for name in weights)
                 (loss / len(batch)).backward()
             for name, term in terms.items():
                 total[name] = total.get(name, 0.0) + term.detach() / len(batch)
@@ -345,7 +346,7 @@ class Trainer:
             terms["coding"] = coding_loss(v.square().mean(dim=(2, 3, 4)), self.code, target)
         if self.weight("gates"):
             terms["gates"] = self.g.gate.open_branches(output.phi)
-        if self.weight("scale") and self.steps % SCALE_EVERY == 0:
+        if self.weight("scale"):
             few = max(1, len(x) // 4)
             small = metrics.smaller(x[:few], self.factor).rot90(self.turn, (2, 3))
             of_small = self.generate(small, target[:few])[0].channels.rot90(-self.turn, (3, 4))
