@@ -14,8 +14,9 @@ from decomp.batch import folder as batch
 from decomp.channels import ChannelFacts
 from decomp.cli import app
 from decomp.config import ModelConfig
+from decomp.decomposer import load
 from decomp.decomposition import Decomposition
-from decomp.eyes import calibrate, evaluate, finder, job, marked, outlines, places, plots, views
+from decomp.eyes import calibrate, evaluate, finder, job, marked, outlines, places, plots, unmarked, views
 from decomp.eyes.marked import Marked, errors, filled, iou
 from decomp.eyes.parts import EyeParts, packed, unpacked
 from decomp.eyes.places import PairNet, Place, Pose, pose_of
@@ -404,6 +405,24 @@ def test_the_certainty_keeps_the_stated_share_of_errors():
     assert figures["wrong"] <= calibrate.MOST_WRONG and figures["photos without a cat"] == 0
 
 
+def test_few_right_answers_are_given_up_for_photos_without_a_cat():
+    confidence, right = np.linspace(0, 1, 201), np.full(201, 0.05)
+    least = calibrate._least(confidence, right)
+    assert (confidence < least).sum() == int(calibrate.LOST * 201)
+    wrong = np.where((confidence > 0.5) & (confidence < 0.55), 0.9, 0.05)  # ten of them
+    assert calibrate._least(confidence, wrong) > 0.5
+    assert calibrate._least(confidence[:1], np.array([np.inf])) > 0
+
+
+def test_mistakes_are_looked_for_in_photos_without_a_cat_too():
+    planes = np.random.default_rng(0).normal(size=(12, 56, 56)).astype(np.float16)
+    net = PairNet(12).eval()
+    maps, wanted, _ = calibrate.whole_lessons(net, [(planes, None)])
+    assert len(maps) == 2 * calibrate.MISTAKES_WITHOUT and not wanted.any()
+    maps, wanted, _ = calibrate.whole_lessons(net, [(planes, Pose(28, 28, 12, 0))])
+    assert len(maps) > 2 * 6 and wanted.any()
+
+
 def test_a_row_counts_all_photos_and_refusals():
     found = [np.array(e) for e in ([0.05, 0.1], [0.1, 0.2], [0.4, 0.01])]
     row = evaluate.row([*found, None])
@@ -458,7 +477,10 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     measured = ("evaluate-eyes", "--data", tmp_path, "-o", tmp_path / "out", "--model", tmp_path / "model")
     refused = call(*measured)
     assert refused.exit_code == 2 and "was not calibrated" in refused.output
-    result = call("calibrate-eyes", tmp_path / "model", "--data", tmp_path, "--epochs", 1, "--jobs", 2)
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "a.jpg").write_bytes((folder / "cat.jpg").read_bytes())
+    more = ("--cats", tmp_path / "cats", "--epochs", 1, "--jobs", 2)
+    result = call("calibrate-eyes", tmp_path / "model", "--data", tmp_path, *more)
     assert result.exit_code == 0, result.output
     assert '"photos of cats": 1' in result.output
     calibrate.cached.cache_clear()  # as a second command would start
@@ -468,6 +490,26 @@ def test_the_commands_from_end_to_end(toy, folder, tmp_path):
     assert table["crops"]["decomp eyes"]["photos"] == 1
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {"crops.png", "photos.png", "worst.png", "within.png", "confidence.png"}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_each_half_marks_its_own_photos(folder, number, monkeypatch):
+    parts = load("animals").facts.eyes
+    parts = EyeParts.from_dict(parts, 9)
+    asked, look = [], finder.second_look
+    monkeypatch.setattr(finder, "second_look", lambda *args: asked.append(args[3]) or look(*args))
+    m = unmarked.mark("animals", parts, (number, folder / "cat.jpg"))
+    assert m.half == number and calibrate.copies_of(m) == ()
+    assert asked[0].places == parts.places[number : number + 1] and len(asked[0].outlines) == 1
+    assert errors(m.eyes, np.array([[175, 115], [322, 135]])).max() < 0.1  # as looked up by hand
+    assert unmarked.mark("animals", replace(parts, certainty=(1.0, -50.0)), (number, folder / "cat.jpg")) is None
+
+
+def test_photos_without_marks_are_taken_evenly(folder, monkeypatch):
+    monkeypatch.setattr(unmarked, "MOST", 2)
+    assert len(unmarked.chosen([folder, folder])) <= 2 and unmarked.chosen([]) == []
+    with pytest.raises(PhotoError, match="no"):
+        unmarked.chosen([folder / "nowhere"])
 
 
 def test_one_fold_is_no_evaluation(tmp_path):

@@ -44,7 +44,9 @@ def same(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}, MEANING], ids=["plain", "dropout", "streamed", "meaning"]
+    "changes",
+    [{}, {"branch_dropout": 0.5}, {"memory": 1e-6}, MEANING, {"settled": 32}],
+    ids=["plain", "dropout", "streamed", "meaning", "settled"],
 )
 def test_resumed_run_equals_an_uninterrupted_one(data, tmp_path, changes):
     Trainer(MODEL, config(**changes), data, tmp_path / "whole").run()
@@ -198,7 +200,7 @@ def test_two_processes_train_like_one(data, tmp_path):
     settings = tmp_path / "toy.toml"
     model = "size = 32\nbranches = 3\nbase = 4\ncap = 8\ndowns = 1\nstyle = 8\nsigma = 1.0\n"
     training = "images = 40\nbatch = 8\ntick = 8\ncritic_base = 4\ncritic_cap = 8\nsmooth = 0.2\nbf16 = false\n"
-    training += "fidelity = 1\nmirror = 1\nwrong = 0.5\n"
+    training += "fidelity = 1\nmirror = 1\nwrong = 0.5\nsettled = 24\n"
     settings.write_text(f"[model]\n{model}[training]\n{training}")
     arguments = ["-m", "decomp", "train", str(settings), "--data", str(data), "--threads", "1", "--out"]
     with socket.socket() as free:
@@ -235,6 +237,19 @@ def test_scale_is_asked_on_every_second_step(data, tmp_path):
     trainer.run()
     assert ["scale" in of_step for of_step in names] == [True, False, True, False]
     assert all(row["scale"] > 0 for row in rows(tmp_path))
+
+
+def test_a_settled_diffusion_is_kept_while_the_branches_learn(data, tmp_path):
+    weights = lambda of: [p.clone() for p in of.parameters()]
+    trainer = Trainer(MODEL, config(images=24, settled=24), data, tmp_path)
+    start = weights(trainer.g.split)
+    trainer.run()
+    split, branches = weights(trainer.g.split), weights(trainer.g.branches)
+    assert not all(map(torch.equal, start, split))
+    resumed = Trainer(MODEL, config(images=32, settled=24), data, tmp_path)
+    resumed.run()
+    assert all(map(torch.equal, split, resumed.g.split.parameters()))
+    assert not any(map(torch.equal, branches, resumed.g.branches.parameters()))
 
 
 def test_box_mean_is_of_what_lies_inside():

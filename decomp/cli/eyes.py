@@ -60,6 +60,12 @@ def calibrate_eyes(
     without: Annotated[
         list[Path], typer.Option(help="a folder of photos without cats; may be given several times", exists=True)
     ] = [],  # noqa: B006
+    cats: Annotated[
+        list[Path],
+        typer.Option(
+            help="a folder of photos of cats without marks, to learn from too; may be given several times", exists=True
+        ),
+    ] = [],  # noqa: B006
     epochs: Annotated[int, typer.Option(min=1, help="of training the network that finds the places")] = 12,
     jobs: Jobs = 1,
 ):
@@ -70,7 +76,7 @@ def calibrate_eyes(
     from ..photos import PhotoError
 
     try:
-        parts, reached = calibrate.calibrate(str(weights), data, without, epochs, jobs)
+        parts, reached = calibrate.calibrate(str(weights), data, without, cats, epochs, jobs)
     except ImportError as error:
         usage(f"{error.name} is not installed; `pip install 'decomp[train]'`")
     except (PhotoError, ValueError) as error:

@@ -26,17 +26,21 @@ from .. import photos
 from ..batch.pool import each
 from ..channels import ChannelFacts
 from ..decomposer import Decomposer, cached
-from . import finder, outlines, places
+from . import finder, outlines, places, unmarked
 from .marked import RIGHT, WRONG, Marked, errors, marked, outline, with_lids
 from .parts import HALVES, EyeParts, packed
 from .places import PairNet, Pose
 from .views import CANVAS, View, backgrounds, views
 
-MOST_WRONG = 0.02  # share of all cat photos that may be answered wrongly; the least confidence is set to it
+MOST_WRONG = (
+    0.015  # share of all cat photos that may be answered wrongly; the least confidence is at least what this asks
+)
+LOST = 0.015  # share of right answers that may be refused, so that fewer eyes are reported where there is no cat
 PROVISIONAL = 2.5, 1.5  # certainty with which photos are searched while it is measured; about what comes out
 EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
 BATCH, HARDER_BATCH = 64, 32
 RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05
+MISTAKES, MISTAKES_WITHOUT = 7, 3  # of a network, in a copy of a photo with and without a cat, that it learns from
 CHUNK = 16  # photos that one process takes at a time
 JUDGED_OTHERS = 60  # photos without a cat that are searched too, about, to count the eyes that are found there
 WITHOUT_LIDS = outline(
@@ -94,7 +98,7 @@ class Lessons(NamedTuple):
     """Training samples for the networks of one half."""
 
     places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
-    whole: list[tuple[np.ndarray, Pose]]  # maps of whole photos, float16, as the first look sees them; the eyes there
+    whole: list[tuple[np.ndarray, Pose | None]]  # maps of whole photos, float16, as the first look sees them; the eyes
     mean_eyes: tuple[Tensor, Tensor]  # see `outline_lessons`
     lids: tuple[Tensor, Tensor]
 
@@ -120,26 +124,38 @@ def lessons(
     """
     model, behind, seed = cached(name), backgrounds(others), chunk[0][0]
     of = seen(model, [view for number, item in chunk for view in views(item, number, behind)])
-    cats = [item for _, item in chunk if isinstance(item, Marked)]
     return [
         Lessons(
             place_lessons(of, half, seed),
-            [of_whole(model, m, longest) for m in cats if m.half == half for longest in copies_of(m)],
+            [
+                of_whole(model, item, at)
+                for number, item in chunk
+                if half_of(number, item) == half
+                for at in copies_of(item)
+            ],
             *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)),
         )
         for half in range(HALVES)
     ]
 
 
-def copies_of(m: Marked) -> tuple[int, ...]:
-    """The copies of a photo that the first look sees, of a crop the one that is made for it."""
-    return (finder.CLOSE,) if m.cropped else (finder.CLOSE, finder.LONGEST[0])
+def half_of(number: int, item: Marked | Path) -> int:
+    return item.half if isinstance(item, Marked) else number % HALVES
 
 
-def of_whole(model: Decomposer, m: Marked, longest: int) -> tuple[np.ndarray, Pose]:
-    """The maps of a copy as the first look sees it, and the eyes in them."""
-    small, scale = finder.small_copy(photos.load(m.path), longest)
-    return finder.whole_maps(model, small).half().numpy(), places.pose_of(m.eyes / (2 * scale))
+def copies_of(item: Marked | Path) -> tuple[int, ...]:
+    """Longer sides of the copies of a photo that the first look sees, and that a network learns from."""
+    if not isinstance(item, Marked) or item.cropped:
+        return () if isinstance(item, Marked) and item.marked_by is not None else (finder.CLOSE,)
+    return finder.CLOSE, finder.LONGEST[0]
+
+
+def of_whole(model: Decomposer, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
+    """The maps of a copy as the first look sees it, and the eyes in them, if it is a cat."""
+    cat = isinstance(item, Marked)
+    small, scale = finder.small_copy(photos.load(item.path if cat else item), longest)
+    eyes = places.pose_of(item.eyes / (2 * scale)) if cat else None
+    return finder.whole_maps(model, small).half().numpy(), eyes
 
 
 def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
@@ -221,7 +237,7 @@ def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.float32(wanted)), torch.from_numpy(np.float32(np.nan_to_num(np.stack(offsets, axis=1))))
 
 
-def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int = 0) -> tuple:
+def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose | None]], seed: int = 0) -> tuple:
     """As `place_lessons`, from whole photos: the eyes, and what this network mistakes for eyes there."""
     rng = np.random.default_rng((seed, 1))
     chosen: list[Sample] = []
@@ -230,11 +246,13 @@ def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose]], seed: int 
         width = planes.shape[2]
         for mirrored in (False, True):  # the channels of a mirrored photo are nearly mirrored channels
             if mirrored:
-                planes, eyes = planes.flip(2), eyes._replace(x=width - eyes.x, tilt=-eyes.tilt)
-            starts = [beside(eyes, rng) for _ in range(4)] + [misjudged(eyes, rng) for _ in range(2)]
+                planes, eyes = planes.flip(2), eyes and eyes._replace(x=width - eyes.x, tilt=-eyes.tilt)
+            starts = [beside(eyes, rng) for _ in range(4)] + [misjudged(eyes, rng) for _ in range(2)] if eyes else []
             tilts = places.UPRIGHT if mirrored else places.TILTED
-            wrong = [p.pose for p in places.search([net], planes, 8, tilts) if not places.near(p.pose, eyes)]
-            starts += [anew._replace(x=anew.x + rng.normal(0, 0.3 * anew.iod)) for anew in wrong[:7]]
+            found = [p.pose for p in places.search([net], planes, 8, tilts)]
+            wrong = [pose for pose in found if not (eyes and places.near(pose, eyes))]
+            wrong = wrong[: MISTAKES if eyes else MISTAKES_WITHOUT]
+            starts += [anew._replace(x=anew.x + rng.normal(0, 0.3 * anew.iod)) for anew in wrong]
             chosen += samples(planes, eyes, starts)
     return taught(chosen, next(net.parameters()).shape[1])
 
@@ -373,19 +391,29 @@ def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
         fit = LogisticRegression().fit(told["logit"][cat, None], right[cat])
         a, b = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     confidence = 1 / (1 + np.exp(-(a * told["logit"] + b)))
-    wrong = told["error"] > WRONG
-    return (a, b), _least(confidence[cat], wrong[cat], MOST_WRONG)
+    return (a, b), _least(confidence[cat], told["error"][cat])
 
 
-def _least(confidence: np.ndarray, wrong: np.ndarray, most: float) -> float:
-    """The lowest confidence from which on at most this share of all are wrong."""
+def _least(confidence: np.ndarray, error: np.ndarray) -> float:
+    """The confidence below which LOST of the right answers lie, or from which on at most MOST_WRONG of all are wrong.
+
+    The higher of both.
+    """
     order = np.argsort(-confidence)
-    beyond = np.flatnonzero(np.cumsum(wrong[order]) > most * len(order))
-    return min(1.0, float(confidence[order][beyond[0]]) + 1e-4) if len(beyond) else 0.0
+    beyond = np.flatnonzero(np.cumsum((error > WRONG)[order]) > MOST_WRONG * len(order))
+    of_wrong = float(confidence[order][beyond[0]]) + 1e-4 if len(beyond) else 0.0
+    right = np.sort(confidence[error < RIGHT])
+    of_right = float(right[int(LOST * len(right))]) - 1e-4 if len(right) else 0.0
+    return float(np.clip(max(of_wrong, of_right), 0, 1))
 
 
 def calibrate(
-    name: str, data: Path, without: Iterable[Path] = (), epochs: int = EPOCHS, jobs: int = 1
+    name: str,
+    data: Path,
+    without: Iterable[Path] = (),
+    cats: Iterable[Path] = (),
+    epochs: int = EPOCHS,
+    jobs: int = 1,
 ) -> tuple[EyeParts, dict]:
     """All parts of a model, and what its two halves reached on each other's photos.
 
@@ -393,6 +421,7 @@ def calibrate(
         name: the model.
         data: a folder with marked photos, see `marked.py`.
         without: folders of photos without a cat, of which at most 600 in all are taken, evenly.
+        cats: folders of photos of cats without marks, see `unmarked.py`.
         jobs: number of processes.
     Raises:
         PhotoError: a list or a photo cannot be read.
@@ -402,25 +431,40 @@ def calibrate(
     cached(name).domain_index("cat")
     whole = marked(data, "photos")
     names = {m.path.stem for m in whole}
-    cats = whole + [m for m in marked(data, "crops") if m.path.stem not in names]
+    known = whole + [m for m in marked(data, "crops") if m.path.stem not in names]
     lids = with_lids(data)
     folders = [photos.find(Path(folder)) for folder in without]
     others = scenes() + [path for found in folders for path in found[:: max(1, len(found) * len(folders) // 600)]]
     lens = mean_lens(lids)
-    numbered = list(enumerate([*cats, *lids, *others]))
-    chunks = [numbered[i : i + CHUNK] for i in range(0, len(numbered), CHUNK)]
-    work = functools.partial(lessons, name, tuple(others), lens)
-    of_chunks = list(tqdm(each(work, chunks, jobs), f"channels, {CHUNK} photos each", len(chunks)))
-    halves = [(half, Lessons.joined(list(of))) for half, of in enumerate(zip(*of_chunks))]
-    nets = list(each(functools.partial(fitted, epochs), halves, jobs))
-    polygon = tuple(round(float(n), 4) for n in lens.ravel())
-    parts = EyeParts(*zip(*nets), polygon, PROVISIONAL, 0.0)
+    numbered = list(enumerate([*known, *lids, *others]))
+    learn = functools.partial(learnt, functools.partial(lessons, name, tuple(others), lens), jobs)
+    of = learn(numbered)
+    parts = fitted_parts(of, lens, epochs, jobs)
+    more = list(enumerate(unmarked.chosen([Path(folder) for folder in cats])))
+    mark = functools.partial(unmarked.mark, name, parts)
+    marks = [m for m in tqdm(each(mark, more, jobs), "cats without marks", len(more)) if m]
+    if marks:
+        of = [Lessons.joined(list(both)) for both in zip(of, learn(list(enumerate(marks, len(numbered)))))]
+        parts = fitted_parts(of, lens, epochs, jobs)
     judged = numbered[: len(whole)] + numbered[-len(others) :][:: max(1, len(others) // JUDGED_OTHERS) | 1]
     told = np.array(list(tqdm(each(functools.partial(answer, name, parts), judged, jobs), "certainty", len(judged))))
     told = {"logit": told[:, 0], "error": told[:, 1], "cat": np.array([isinstance(m, Marked) for _, m in judged])}
     (a, b), least = certainty(told)
     parts = replace(parts, certainty=(round(a, 4), round(b, 4)), least=round(least, 4))
     return parts, figures(told, parts)
+
+
+def learnt(lesson, jobs: int, numbered: list[tuple[int, Marked | Path]]) -> list[Lessons]:
+    """The training samples of all photos, for each half; `lesson`: of one chunk of them."""
+    chunks = [numbered[i : i + CHUNK] for i in range(0, len(numbered), CHUNK)]
+    of_chunks = list(tqdm(each(lesson, chunks, jobs), f"channels, {CHUNK} photos each", len(chunks)))
+    return [Lessons.joined(list(of)) for of in zip(*of_chunks)]
+
+
+def fitted_parts(of: list[Lessons], lens: np.ndarray, epochs: int, jobs: int) -> EyeParts:
+    """Networks fitted to the samples of each half; how certain they are is not known yet."""
+    nets = list(each(functools.partial(fitted, epochs), list(enumerate(of)), jobs))
+    return EyeParts(*zip(*nets), tuple(round(float(n), 4) for n in lens.ravel()), PROVISIONAL, 0.0)
 
 
 def figures(told: dict[str, np.ndarray], parts: EyeParts) -> dict:

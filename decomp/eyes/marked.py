@@ -30,10 +30,13 @@ class Marked:
     path: Path
     eyes: np.ndarray  # (2, 2) centres, image-left first
     lids: tuple[np.ndarray, np.ndarray] | None = None  # outlines, (2 ARC - 2, 2) each, where the eyelids are marked
+    marked_by: int | None = None  # the half whose networks marked it, see `unmarked.py`; None: a person
 
     @property
     def half(self) -> int:
         """0 or 1: photos of one series (NAME_NUMBER) are in one half, as they may show the same cat."""
+        if self.marked_by is not None:
+            return self.marked_by
         series = self.path.stem.rpartition("_")[0] or self.path.stem
         return zlib.crc32(series.encode()) % 2
 

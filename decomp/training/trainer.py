@@ -70,6 +70,9 @@ class TrainConfig:
     asked: Schedule = ((0, 0.0),)  # what a channel carries beside `asked_for`
     asked_for: tuple[str, ...] = ()  # one text a channel, see asked.py
     smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
+    settled: int = (
+        0  # images after which the diffusion is no longer trained, as its gradient is slow; 0: always trained
+    )
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
     critic_base: int = 16  # width of the discriminator's first layer, doubling up to the cap
@@ -247,6 +250,7 @@ class Trainer:
     def step(self, x: Float[Tensor, "b 3 s s"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]) -> dict:
         """One update of both networks with this process's part of a batch; returns the losses."""
         self.draw(self.processes.rank)
+        self.settle()
         x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         y, target = y.to(self.device, non_blocking=True), target.to(self.device, non_blocking=True)
         n = self.config.accumulate
@@ -262,6 +266,14 @@ class Trainer:
         self.images += self.config.batch
         self.update_average()
         return found
+
+    def settle(self) -> None:
+        """From `settled` images on, R and phi have no gradient."""
+        trains = any(p.requires_grad for p in self.g.split.parameters())
+        if trains and 0 < self.config.settled <= self.images:
+            self.g.split.requires_grad_(False)
+            self.opt_g.zero_grad()
+            self.run_g = self.processes.wrap(self.g)  # or processes would wait for its gradients
 
     def draw(self, rank: int) -> None:
         """This step's random numbers, alike in all processes: the shift of twins, the size and turn of small photos."""
