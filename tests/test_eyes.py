@@ -16,7 +16,21 @@ from decomp.cli import app
 from decomp.config import ModelConfig
 from decomp.decomposer import load
 from decomp.decomposition import Decomposition
-from decomp.eyes import calibrate, evaluate, finder, job, marked, outlines, places, plots, unmarked, views
+from decomp.eyes import (
+    calibrate,
+    confidence,
+    evaluate,
+    finder,
+    fitting,
+    job,
+    lessons,
+    marked,
+    outlines,
+    places,
+    plots,
+    unmarked,
+    views,
+)
 from decomp.eyes.marked import Marked, errors, filled, iou
 from decomp.eyes.parts import EyeParts, packed, unpacked
 from decomp.eyes.places import PairNet, Place, Pose, pose_of
@@ -70,11 +84,11 @@ def parts() -> EyeParts:
     for i in range(8):
         listed.append(views.View(np.zeros(0), None, 0))
         maps.append(noise(i, maps[0].shape, (0, 2, 2)))
-    seen = calibrate.Seen(listed, np.stack(maps))
-    lens = calibrate.mean_lens([Marked(None, p.points(), ellipses(p)) for p, _ in drawn])
-    pair = calibrate.fit_places(PairNet(12), *calibrate.place_lessons(seen, 0), calibrate.Course(40))
-    lessons = calibrate.outline_lessons(seen, 0, lens, True)
-    line = calibrate.fit_outlines(lessons, lessons)
+    seen = lessons.Seen(listed, np.stack(maps))
+    lens = lessons.mean_lens([Marked(None, p.points(), ellipses(p)) for p, _ in drawn])
+    pair = fitting.fit_places(PairNet(12), *lessons.place_lessons(seen, 0), fitting.Course(40))
+    patches = lessons.outline_lessons(seen, 0, lens, True)
+    line = fitting.fit_outlines(patches, patches)
     raw = EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
     new = [face(pose(rng), 50 + i) for i in range(4)]
     blank = [replace(d, channels=noise(60 + i, d.channels.shape, (0, 2, 2, 0))) for i, d in enumerate(new)]
@@ -380,14 +394,14 @@ def test_views_keep_the_marks_where_the_eyes_are(tmp_path):
 
 def test_targets_are_where_the_pair_is():
     true = np.array([[30.0, 32.0, 20.0, 0.2]])
-    wanted, offsets = calibrate.targets(true, np.array([[32.0, 32.0, 18.0, 0.1]]))
+    wanted, offsets = lessons.targets(true, np.array([[32.0, 32.0, 18.0, 0.1]]))
     row, column = np.unravel_index(int(wanted[0].argmax()), wanted[0].shape)
     side = places.AROUND
     u = ((column + 0.5) * places.STEP - side / 2) / places.PER_IOD + float(offsets[0, 0, row, column])
     v = ((row + 0.5) * places.STEP - side / 2) / places.PER_IOD + float(offsets[0, 1, row, column])
     assert np.allclose(Pose(32, 32, 18, 0.1).at(u, v), (30, 32), atol=1e-3)
     assert float(offsets[0, 2, row, column]) == pytest.approx(np.log(20 / 18), abs=1e-4)
-    none, _ = calibrate.targets(np.full((1, 4), np.nan), np.array([[32.0, 32.0, 18.0, 0.1]]))
+    none, _ = lessons.targets(np.full((1, 4), np.nan), np.array([[32.0, 32.0, 18.0, 0.1]]))
     assert float(none.max()) == 0
 
 
@@ -397,29 +411,28 @@ def test_the_certainty_keeps_the_stated_share_of_errors():
     logit = rng.normal(0, 2, 400)
     error = np.where(rng.random(400) < 1 / (1 + np.exp(-2 * logit)), 0.05, 0.9)
     told = {"logit": logit, "error": error, "cat": np.ones(400, bool)}
-    (a, b), least = calibrate.certainty(told)
+    (a, b), least = confidence.fit(told)
     reported = 1 / (1 + np.exp(-(a * logit + b))) >= least
-    assert (reported & (error > 0.3)).mean() <= calibrate.MOST_WRONG and reported.mean() > 0.2
+    assert (reported & (error > 0.3)).mean() <= confidence.MOST_WRONG and reported.mean() > 0.2
     assert 1 < a < 3 and abs(b) < 0.5
-    figures = calibrate.figures(told, EyeParts((), (), (), (a, b), least))
-    assert figures["wrong"] <= calibrate.MOST_WRONG and figures["photos without a cat"] == 0
+    figures = confidence.figures(told, EyeParts((), (), (), (a, b), least))
+    assert figures["wrong"] <= confidence.MOST_WRONG and figures["photos without a cat"] == 0
 
 
 def test_few_right_answers_are_given_up_for_photos_without_a_cat():
-    confidence, right = np.linspace(0, 1, 201), np.full(201, 0.05)
-    least = calibrate._least(confidence, right)
-    assert (confidence < least).sum() == int(calibrate.LOST * 201)
-    wrong = np.where((confidence > 0.5) & (confidence < 0.55), 0.9, 0.05)  # ten of them
-    assert calibrate._least(confidence, wrong) > 0.5
-    assert calibrate._least(confidence[:1], np.array([np.inf])) > 0
+    sure, right = np.linspace(0, 1, 201), np.full(201, 0.05)
+    assert (sure < confidence.least(sure, right)).sum() == int(confidence.LOST * 201)
+    wrong = np.where((sure > 0.5) & (sure < 0.55), 0.9, 0.05)  # ten of them
+    assert confidence.least(sure, wrong) > 0.5
+    assert confidence.least(sure[:1], np.array([np.inf])) > 0
 
 
 def test_mistakes_are_looked_for_in_photos_without_a_cat_too():
     planes = np.random.default_rng(0).normal(size=(12, 56, 56)).astype(np.float16)
     net = PairNet(12).eval()
-    maps, wanted, _ = calibrate.whole_lessons(net, [(planes, None)])
-    assert len(maps) == 2 * calibrate.MISTAKES_WITHOUT and not wanted.any()
-    maps, wanted, _ = calibrate.whole_lessons(net, [(planes, Pose(28, 28, 12, 0))])
+    maps, wanted, _ = lessons.whole_lessons(net, [(planes, None)])
+    assert len(maps) == 2 * lessons.MISTAKES_WITHOUT and not wanted.any()
+    maps, wanted, _ = lessons.whole_lessons(net, [(planes, Pose(28, 28, 12, 0))])
     assert len(maps) > 2 * 6 and wanted.any()
 
 
@@ -499,7 +512,7 @@ def test_each_half_marks_its_own_photos(folder, number, monkeypatch):
     asked, look = [], finder.second_look
     monkeypatch.setattr(finder, "second_look", lambda *args: asked.append(args[3]) or look(*args))
     m = unmarked.mark("animals", parts, (number, folder / "cat.jpg"))
-    assert m.half == number and calibrate.copies_of(m) == ()
+    assert m.half == number and lessons.copies_of(m) == ()
     assert asked[0].places == parts.places[number : number + 1] and len(asked[0].outlines) == 1
     assert errors(m.eyes, np.array([[175, 115], [322, 135]])).max() < 0.1  # as looked up by hand
     assert unmarked.mark("animals", replace(parts, certainty=(1.0, -50.0)), (number, folder / "cat.jpg")) is None

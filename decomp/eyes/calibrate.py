@@ -1,410 +1,32 @@
-"""Fits the networks that find a cat's eyes to one set of weights, once, on photos whose eyes are marked.
+"""Fits all that finds a cat's eyes to one set of weights, once, on photos whose eyes are marked.
 
-The order and the meaning of the channels differ between training runs, so all that depends on them is fitted here:
-
-- `PairNet` learns the two eye points of each photo, and photos without a cat;
-- `OutlineNet` learns the mean eye at those points, then marked eyelids, where there are some;
-- a logistic regression turns logits into confidence, on photos that the networks were not trained on.
+The order and the meaning of the channels differ between training runs, so all that depends on them is fitted here: two
+networks (`fitting.py`) on what they learn from (`lessons.py`, `unmarked.py`), and how far to trust them
+(`confidence.py`).
 
 Half of the photos train one pair of networks, the other half another pair; each pair is judged on the other's photos.
 """
 
 import functools
-import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import photos
 from ..batch.pool import each
 from ..channels import ChannelFacts
-from ..decomposer import Decomposer, cached
-from . import finder, outlines, places, unmarked
-from .marked import RIGHT, WRONG, Marked, errors, marked, outline, with_lids
-from .parts import HALVES, EyeParts, packed
-from .places import PairNet, Pose
-from .views import CANVAS, View, backgrounds, views
+from ..decomposer import cached
+from . import confidence, unmarked
+from .fitting import EPOCHS, fitted
+from .lessons import Lessons, lessons, mean_lens, scenes
+from .marked import Marked, marked, with_lids
+from .parts import EyeParts
 
-MOST_WRONG = (
-    0.015  # share of all cat photos that may be answered wrongly; the least confidence is at least what this asks
-)
-LOST = 0.015  # share of right answers that may be refused, so that fewer eyes are reported where there is no cat
-PROVISIONAL = 2.5, 1.5  # certainty with which photos are searched while it is measured; about what comes out
-EPOCHS, HARDER_EPOCHS, OUTLINE_EPOCHS, LIDS_EPOCHS = 12, 8, 10, 10
-BATCH, HARDER_BATCH = 64, 32
-RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05
-MISTAKES, MISTAKES_WITHOUT = 7, 3  # of a network, in a copy of a photo with and without a cat, that it learns from
 CHUNK = 16  # photos that one process takes at a time
 JUDGED_OTHERS = 60  # photos without a cat that are searched too, about, to count the eyes that are found there
-WITHOUT_LIDS = outline(
-    np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.16]])
-)  # the mean eye where none is marked
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Views that went through the network."""
-
-    views: list[View]
-    maps: np.ndarray  # (n, 3 (M + 1), CANVAS / 2, CANVAS / 2) float16
-
-
-Sample = tuple[np.ndarray, Pose, Pose]  # maps as PairNet sees them, the eyes in them, the pose they are cut around
-
-
-def scenes() -> list[Path]:
-    """Photos and textures without animals that scikit-image and scikit-learn bring along."""
-    import skimage
-
-    folders = [Path(skimage.__file__).parent / "data"]
-    try:
-        import sklearn.datasets
-
-        folders.append(Path(sklearn.datasets.__file__).parent / "images")
-    except ImportError:
-        pass
-    cats = {"chelsea.png"}
-    found = [
-        p for folder in folders for p in sorted(folder.glob("*")) if p.suffix in photos.SUFFIXES and p.name not in cats
-    ]
-    return [p for p in found if _large(p)]
-
-
-def _large(path: Path) -> bool:
-    try:
-        return min(photos.load(path).pixels.shape[:2]) >= CANVAS
-    except photos.PhotoError:
-        return False
-
-
-def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
-    """Run the network on views."""
-    side = CANVAS // 2
-    maps = np.empty((len(listed), 3 * (model.config.branches + 1), side, side), np.float16)
-    for i in range(0, len(listed), batch):
-        pictures = np.stack([view.picture for view in listed[i : i + batch]]).astype(np.float32) / 127.5 - 1
-        maps[i : i + batch] = finder.network_maps(model, torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
-    return Seen(listed, maps)
-
-
-class Lessons(NamedTuple):
-    """Training samples for the networks of one half."""
-
-    places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
-    whole: list[tuple[np.ndarray, Pose | None]]  # maps of whole photos, float16, as the first look sees them; the eyes
-    mean_eyes: tuple[Tensor, Tensor]  # see `outline_lessons`
-    lids: tuple[Tensor, Tensor]
-
-    @classmethod
-    def joined(cls, parts: list["Lessons"]) -> "Lessons":
-        places, whole, mean_eyes, lids = zip(*parts)
-        return cls(joined(places), list(itertools.chain(*whole)), joined(mean_eyes), joined(lids))
-
-
-def joined(parts: Iterable[tuple]) -> tuple:
-    """Tuples of arrays or of tensors, each joined along its first axis."""
-    return tuple((np.concatenate if isinstance(of[0], np.ndarray) else torch.cat)(of) for of in zip(*parts))
-
-
-def lessons(
-    name: str, others: tuple[Path, ...], lens: np.ndarray, chunk: list[tuple[int, Marked | Path]]
-) -> list[Lessons]:
-    """Training samples from some photos, for each half.
-
-    Args:
-        others: photos without a cat's eyes, some of which faces are laid on.
-        chunk: photos and their numbers, see `views`.
-    """
-    model, behind, seed = cached(name), backgrounds(others), chunk[0][0]
-    of = seen(model, [view for number, item in chunk for view in views(item, number, behind)])
-    return [
-        Lessons(
-            place_lessons(of, half, seed),
-            [
-                of_whole(model, item, at)
-                for number, item in chunk
-                if half_of(number, item) == half
-                for at in copies_of(item)
-            ],
-            *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)),
-        )
-        for half in range(HALVES)
-    ]
-
-
-def half_of(number: int, item: Marked | Path) -> int:
-    return item.half if isinstance(item, Marked) else number % HALVES
-
-
-def copies_of(item: Marked | Path) -> tuple[int, ...]:
-    """Longer sides of the copies of a photo that the first look sees, and that a network learns from."""
-    if not isinstance(item, Marked) or item.cropped:
-        return () if isinstance(item, Marked) and item.marked_by is not None else (finder.CLOSE,)
-    return finder.CLOSE, finder.LONGEST[0]
-
-
-def of_whole(model: Decomposer, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
-    """The maps of a copy as the first look sees it, and the eyes in them, if it is a cat."""
-    cat = isinstance(item, Marked)
-    small, scale = finder.small_copy(photos.load(item.path if cat else item), longest)
-    eyes = places.pose_of(item.eyes / (2 * scale)) if cat else None
-    return finder.whole_maps(model, small).half().numpy(), eyes
-
-
-def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
-    """The two networks of one half, packed."""
-    half, of = of_half
-    torch.manual_seed(half)
-    net = PairNet(of.places[0].shape[1])
-    fit_places(net, *of.places, Course(epochs, line=half))
-    harder = joined([of.places, whole_lessons(net, of.whole, half)])
-    fit_places(net, *harder, Course(min(epochs, HARDER_EPOCHS), HARDER_RATE, HARDER_BATCH, half))
-    return packed(net), packed(fit_outlines(of.mean_eyes, of.lids, half))
-
-
-# -------------------------------------------------------------------------------------------------------------- places
-
-
-def place_lessons(of: Seen, half: int, seed: int = 0) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Upright maps (n, planes, AROUND, AROUND) float16 near eyes and elsewhere, their targets and offsets."""
-    rng = np.random.default_rng((seed, half))
-    chosen: list[Sample] = []
-    for view, planes in zip(of.views, of.maps):
-        if view.half != half:
-            continue
-        planes, side = torch.from_numpy(planes.astype(np.float32)), CANVAS / 2
-        eyes = view.pose and view.pose.scaled(0.5)
-        clear = eyes is not None and 0 < eyes.x < side and 0 < eyes.y < side
-        starts = [beside(eyes, rng), misjudged(eyes, rng)] if clear else [_random(side, rng)]
-        chosen += samples(planes, eyes, starts)
-    return taught(chosen, of.maps.shape[1])
-
-
-def samples(planes: Tensor, eyes: Pose | None, starts: list[Pose]) -> list[Sample]:
-    """What PairNet sees around some poses, where the eyes are (nan: nowhere), and the poses."""
-    true = eyes or Pose(np.nan, np.nan, np.nan, np.nan)
-    cut = lambda pose: places.upright(planes, pose, places.AROUND, places.AROUND)[0].half().numpy()
-    return [(cut(pose), true, pose) for pose in starts]
-
-
-def taught(chosen: list[Sample], planes: int) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Samples as arrays: maps (n, planes, AROUND, AROUND), and their `targets`."""
-    maps, true, poses = zip(*chosen) if chosen else ((), (), ())
-    upright = np.array(maps, np.float16).reshape(-1, planes, places.AROUND, places.AROUND)
-    return upright, *targets(np.array(true).reshape(-1, 4), np.array(poses).reshape(-1, 4))
-
-
-def beside(eyes: Pose, rng) -> Pose:
-    x, y = eyes.at(*rng.normal(0, 0.4, 2))
-    return Pose(x, y, eyes.iod * np.exp(rng.normal(0, 0.15)), eyes.tilt + rng.normal(0, 0.2))
-
-
-def misjudged(eyes: Pose, rng) -> Pose:
-    """A pose of the wrong size: a network must learn that the pair is not there."""
-    x, y = eyes.at(*rng.normal(0, 0.8, 2))
-    return Pose(x, y, eyes.iod * np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 1)), rng.normal(0, 0.5))
-
-
-def _random(side: float, rng) -> Pose:
-    x, y = rng.uniform(0.25, 0.75, 2) * side
-    distance = np.exp(rng.uniform(np.log(0.7 * places.IODS[0]), np.log(places.IODS[-1])))
-    return Pose(x, y, distance, rng.choice(places.UPRIGHT + places.TILTED) + rng.normal(0, 0.1))
-
-
-def targets(true: np.ndarray, poses: np.ndarray) -> tuple[Tensor, Tensor]:
-    """What PairNet should answer, (n, g, g) from 0 to 1 and (n, 4, g, g), for upright maps around `poses` (n, 4)."""
-    side = places.AROUND // places.STEP
-    a = ((np.arange(side) + 0.5) * places.STEP - places.AROUND / 2) / places.PER_IOD
-    u, v = np.meshgrid(a, a)
-    dx, dy = ((true - poses)[:, :2] / poses[:, 2:3]).T
-    c, s = np.cos(poses[:, 3]), np.sin(poses[:, 3])
-    across, down = c * dx + s * dy, c * dy - s * dx
-    grow, turn = np.log(true[:, 2] / poses[:, 2]), true[:, 3] - poses[:, 3]
-    offsets = [across[:, None, None] - u, down[:, None, None] - v]
-    offsets += [np.broadcast_to(a[:, None, None], offsets[0].shape) for a in (grow, turn)]
-    of_size = np.exp(grow)[:, None, None]
-    far = (
-        (offsets[0] ** 2 + offsets[1] ** 2) / (0.15 * of_size) ** 2 + (offsets[2] / 0.22) ** 2 + (offsets[3] / 0.3) ** 2
-    )
-    wanted = np.nan_to_num(np.exp(-far / 2), nan=0.0)
-    return torch.from_numpy(np.float32(wanted)), torch.from_numpy(np.float32(np.nan_to_num(np.stack(offsets, axis=1))))
-
-
-def whole_lessons(net: PairNet, whole: list[tuple[np.ndarray, Pose | None]], seed: int = 0) -> tuple:
-    """As `place_lessons`, from whole photos: the eyes, and what this network mistakes for eyes there."""
-    rng = np.random.default_rng((seed, 1))
-    chosen: list[Sample] = []
-    for planes, eyes in whole:
-        planes = torch.from_numpy(planes.astype(np.float32))
-        width = planes.shape[2]
-        for mirrored in (False, True):  # the channels of a mirrored photo are nearly mirrored channels
-            if mirrored:
-                planes, eyes = planes.flip(2), eyes and eyes._replace(x=width - eyes.x, tilt=-eyes.tilt)
-            starts = [beside(eyes, rng) for _ in range(4)] + [misjudged(eyes, rng) for _ in range(2)] if eyes else []
-            tilts = places.UPRIGHT if mirrored else places.TILTED
-            found = [p.pose for p in places.search([net], planes, 8, tilts)]
-            wrong = [pose for pose in found if not (eyes and places.near(pose, eyes))]
-            wrong = wrong[: MISTAKES if eyes else MISTAKES_WITHOUT]
-            starts += [anew._replace(x=anew.x + rng.normal(0, 0.3 * anew.iod)) for anew in wrong]
-            chosen += samples(planes, eyes, starts)
-    return taught(chosen, next(net.parameters()).shape[1])
-
-
-class Course(NamedTuple):
-    """How a network is trained."""
-
-    epochs: int
-    rate: float = RATE
-    batch: int = BATCH
-    line: int = 0  # of the terminal, for the progress
-
-
-def fit_places(net: PairNet, maps: np.ndarray, wanted: Tensor, offsets: Tensor, course: Course) -> PairNet:
-    """Quality focal loss (Li et al., 2020) on the logits, L1 on the offsets where there is a pair."""
-
-    def loss(net: PairNet, at: np.ndarray) -> Tensor:
-        logits, off = net(torch.from_numpy(maps[at].astype(np.float32)))
-        w, o = wanted[at], offsets[at]
-        entropy = F.binary_cross_entropy_with_logits(logits, w, reduction="none")
-        focal = (entropy * (w - logits.sigmoid()).abs() ** 1.5).sum() / w.sum().clamp(min=8)
-        weight = w * (w > 0.2)
-        units = torch.tensor([1, 1, 0.5, 0.5])[:, None, None]
-        return focal + 2 * (weight * ((off - o).abs() * units).sum(dim=1)).sum() / weight.sum().clamp(min=1)
-
-    return trained(net, len(maps), loss, course)
-
-
-def trained(net: nn.Module, count: int, loss, course: Course) -> nn.Module:
-    """AdamW with one cycle of the learning rate; `loss(net, indices)`."""
-    epochs, rate, batch = course.epochs, course.rate, min(course.batch, count)
-    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=DECAY)
-    steps = epochs * (count // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.2)
-    rng = np.random.default_rng(0)
-    net.train()
-    for _ in tqdm(range(epochs), type(net).__name__, position=course.line):
-        order = rng.permutation(count)
-        for i in range(0, count - batch + 1, batch):
-            optimizer.zero_grad()
-            loss(net, np.sort(order[i : i + batch])).backward()
-            optimizer.step()
-            schedule.step()
-    return net.eval()
-
-
-# ------------------------------------------------------------------------------------------------------------ outlines
-
-
-def mean_lens(cats: list[Marked]) -> np.ndarray:
-    """Outline of the mean marked eye, (2 ARC - 2, 2) in IOD from its centre, outer corner left."""
-    lenses = []
-    for m in cats:
-        pose = places.pose_of(m.eyes)
-        for (point, seen_in, side), lid in zip(outlines.eye_poses(pose), m.lids or ()):
-            lenses.append(outlines.in_patch(lid, point, seen_in, side))
-    return np.mean(lenses, axis=0) if lenses else WITHOUT_LIDS
-
-
-def outline_lessons(of: Seen, half: int, lens: np.ndarray, lids: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Patches (n, planes, SIDE, SIDE) around the eyes, a little beside them, and masks (n, SIDE, SIDE) from 0 to 1.
-
-    Args:
-        lids: take the marked eyelids, of views that have some; else the mean eye, laid at the marked points.
-    """
-    rng = np.random.default_rng((seed, half))
-    patches, masks = [torch.zeros(0, of.maps.shape[1], outlines.SIDE, outlines.SIDE)], []
-    for view, planes in zip(of.views, of.maps):
-        if view.half != half or view.eyes is None or lids != bool(view.lids) or not _framed(view):
-            continue
-        planes, pose = torch.from_numpy(planes.astype(np.float32)), view.pose.scaled(0.5)
-        for k, (point, _, side) in enumerate(outlines.eye_poses(pose)):
-            for _ in range(3 if lids else 1):
-                across, down, grow, turn = rng.normal(0, (0.05, 0.05, 0.07, 0.11))
-                at = point + pose.iod * np.array([across, down])
-                aside = pose._replace(iod=pose.iod * np.exp(grow), tilt=pose.tilt + turn)
-                if lids:
-                    polygon = outlines.in_patch(view.lids[k] / 2, at, aside, side)
-                else:
-                    c, s = pose.iod * np.cos(pose.tilt), pose.iod * np.sin(pose.tilt)
-                    u, v = lens.T
-                    square = np.stack([point[0] + c * side * u - s * v, point[1] + s * side * u + c * v], axis=1)
-                    polygon = outlines.in_patch(square, at, aside, side)
-                patches.append(outlines.patch(planes, at, aside, side)[None])
-                masks.append(outlines.drawn(polygon))
-    wanted = torch.from_numpy(np.array(masks, np.float32).reshape(-1, 1, *[outlines.SIDE * outlines.FINE] * 2))
-    return torch.cat(patches), F.avg_pool2d(wanted, outlines.FINE)[:, 0]
-
-
-def _framed(view: View) -> bool:
-    """Whether the eyes are inside, and as large as a second look sees them."""
-    return bool(view.pose.iod > 30 and ((view.eyes > 6) & (view.eyes < CANVAS - 6)).all())
-
-
-def fit_outlines(mean_eyes: tuple[Tensor, Tensor], lids: tuple[Tensor, Tensor], line: int = 0) -> outlines.OutlineNet:
-    """Cross-entropy and Dice loss; first on the mean eye at marked points, then on marked eyelids."""
-    net = outlines.OutlineNet(mean_eyes[0].shape[1])
-    courses = Course(OUTLINE_EPOCHS, line=line), Course(LIDS_EPOCHS, LIDS_RATE, line=line)
-    for (patches, masks), course in zip((mean_eyes, lids), courses):
-
-        def loss(net: nn.Module, at: np.ndarray, patches=patches, masks=masks) -> Tensor:
-            logits, m = net(patches[at]), masks[at]
-            p = logits.sigmoid()
-            dice = 1 - (2 * (p * m).sum(dim=(1, 2)) + 1) / ((p + m).sum(dim=(1, 2)) + 1)
-            return F.binary_cross_entropy_with_logits(logits, m) + dice.mean()
-
-        if len(patches):
-            trained(net, len(patches), loss, course)
-    return net.eval()
-
-
-# -------------------------------------------------------------------------------------------------------- how certain
-
-
-def answer(name: str, parts: EyeParts, item: tuple[int, Marked | Path]) -> tuple[float, float]:
-    """Logit, and error of the worse eye, for a photo that the answering networks did not train on; inf: no cat."""
-    number, photo = item
-    cat = isinstance(photo, Marked)
-    raw = replace(parts, certainty=PROVISIONAL, least=0.0)
-    path, half = (photo.path, photo.half) if cat else (photo, number % 2)
-    pair = finder.find_pairs(cached(name), path, 1, raw.half(half), certainty=0.0)[0]
-    p = np.clip(pair.confidence if pair.found else 0.0, 1e-5, 1 - 1e-5)
-    error = errors(pair.centres, photo.eyes).max() if cat and pair.found else np.inf
-    a, b = PROVISIONAL
-    return float((np.log(p / (1 - p)) - b) / a), float(error)
-
-
-def certainty(told: dict[str, np.ndarray]) -> tuple[tuple[float, float], float]:
-    """a, b of P(right) = 1 / (1 + exp(-(a logit + b))) on photos of cats, and the least confidence that is reported."""
-    from sklearn.linear_model import LogisticRegression
-
-    cat, right = told["cat"], told["error"] < RIGHT
-    if right[cat].all() or not right[cat].any():
-        a, b = 1.0, 0.0
-    else:
-        fit = LogisticRegression().fit(told["logit"][cat, None], right[cat])
-        a, b = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    confidence = 1 / (1 + np.exp(-(a * told["logit"] + b)))
-    return (a, b), _least(confidence[cat], told["error"][cat])
-
-
-def _least(confidence: np.ndarray, error: np.ndarray) -> float:
-    """The confidence below which LOST of the right answers lie, or from which on at most MOST_WRONG of all are wrong.
-
-    The higher of both.
-    """
-    order = np.argsort(-confidence)
-    beyond = np.flatnonzero(np.cumsum((error > WRONG)[order]) > MOST_WRONG * len(order))
-    of_wrong = float(confidence[order][beyond[0]]) + 1e-4 if len(beyond) else 0.0
-    right = np.sort(confidence[error < RIGHT])
-    of_right = float(right[int(LOST * len(right))]) - 1e-4 if len(right) else 0.0
-    return float(np.clip(max(of_wrong, of_right), 0, 1))
 
 
 def calibrate(
@@ -447,11 +69,13 @@ def calibrate(
         of = [Lessons.joined(list(both)) for both in zip(of, learn(list(enumerate(marks, len(numbered)))))]
         parts = fitted_parts(of, lens, epochs, jobs)
     judged = numbered[: len(whole)] + numbered[-len(others) :][:: max(1, len(others) // JUDGED_OTHERS) | 1]
-    told = np.array(list(tqdm(each(functools.partial(answer, name, parts), judged, jobs), "certainty", len(judged))))
+    told = np.array(
+        list(tqdm(each(functools.partial(confidence.answer, name, parts), judged, jobs), "certainty", len(judged)))
+    )
     told = {"logit": told[:, 0], "error": told[:, 1], "cat": np.array([isinstance(m, Marked) for _, m in judged])}
-    (a, b), least = certainty(told)
+    (a, b), least = confidence.fit(told)
     parts = replace(parts, certainty=(round(a, 4), round(b, 4)), least=round(least, 4))
-    return parts, figures(told, parts)
+    return parts, confidence.figures(told, parts)
 
 
 def learnt(lesson, jobs: int, numbered: list[tuple[int, Marked | Path]]) -> list[Lessons]:
@@ -464,24 +88,7 @@ def learnt(lesson, jobs: int, numbered: list[tuple[int, Marked | Path]]) -> list
 def fitted_parts(of: list[Lessons], lens: np.ndarray, epochs: int, jobs: int) -> EyeParts:
     """Networks fitted to the samples of each half; how certain they are is not known yet."""
     nets = list(each(functools.partial(fitted, epochs), list(enumerate(of)), jobs))
-    return EyeParts(*zip(*nets), tuple(round(float(n), 4) for n in lens.ravel()), PROVISIONAL, 0.0)
-
-
-def figures(told: dict[str, np.ndarray], parts: EyeParts) -> dict:
-    """Shares of photos with and without a cat that are reported, right and wrong, at the least confidence."""
-    reported = np.array([parts.confidence(logit) >= parts.least for logit in told["logit"]])
-    cat, error = told["cat"], told["error"]
-    median = np.median(error[cat & reported]) if (cat & reported).any() else np.nan
-    return {
-        "photos of cats": int(cat.sum()),
-        "right": float((reported & (error < RIGHT))[cat].mean()),
-        "wrong": float((reported & (error > WRONG))[cat].mean()),
-        "refused": float((~reported)[cat].mean()),
-        "right if never refused": float((error < RIGHT)[cat].mean()),
-        "median error of the worse eye": float(median),
-        "photos without a cat": int((~cat).sum()),
-        "eyes reported there": float(reported[~cat].mean()) if (~cat).any() else None,
-    }
+    return EyeParts(*zip(*nets), tuple(round(float(n), 4) for n in lens.ravel()), confidence.PROVISIONAL, 0.0)
 
 
 def write(folder: Path, parts: EyeParts) -> None:
