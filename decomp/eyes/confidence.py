@@ -10,7 +10,7 @@ import numpy as np
 
 from ..decomposer import cached
 from . import finder
-from .marked import RIGHT, WRONG, Marked, errors
+from .marked import RIGHT, WRONG, Marked, errors, half_of
 from .parts import EyeParts
 
 MOST_WRONG = 0.015  # share of all cat photos that may be answered wrongly
@@ -23,8 +23,8 @@ def answer(name: str, parts: EyeParts, item: tuple[int, Marked | Path]) -> tuple
     number, photo = item
     cat = isinstance(photo, Marked)
     raw = replace(parts, certainty=PROVISIONAL, least=0.0)
-    path, half = (photo.path, photo.half) if cat else (photo, number % 2)
-    pair = finder.find_pairs(cached(name), path, 1, raw.half(half), certainty=0.0)[0]
+    own = raw.half(half_of(number, photo))
+    pair = finder.find_pairs(cached(name), photo.path if cat else photo, 1, own, certainty=0.0)[0]
     p = np.clip(pair.confidence if pair.found else 0.0, 1e-5, 1 - 1e-5)
     error = errors(pair.centres, photo.eyes).max() if cat and pair.found else np.inf
     a, b = PROVISIONAL

@@ -18,8 +18,7 @@ from torch import Tensor
 from .. import photos
 from ..decomposer import Decomposer, cached
 from . import finder, outlines, places
-from .marked import Marked, outline
-from .parts import HALVES
+from .marked import HALVES, Marked, half_of, outline
 from .places import PairNet, Pose
 from .views import CANVAS, View, backgrounds, views
 
@@ -118,15 +117,12 @@ def lessons(
     ]
 
 
-def half_of(number: int, item: Marked | Path) -> int:
-    return item.half if isinstance(item, Marked) else number % HALVES
-
-
 def copies_of(item: Marked | Path) -> tuple[int, ...]:
     """Longer sides of the copies of a photo that the first look sees, and that a network learns from."""
-    if not isinstance(item, Marked) or item.cropped:
-        return () if isinstance(item, Marked) and item.marked_by is not None else (finder.CLOSE,)
-    return finder.CLOSE, finder.LONGEST[0]
+    cat = isinstance(item, Marked)
+    if cat and item.marked_by is not None:
+        return ()
+    return (finder.CLOSE, finder.LONGEST[0]) if cat and not item.cropped else (finder.CLOSE,)
 
 
 def of_whole(model: Decomposer, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
@@ -258,9 +254,7 @@ def outline_lessons(of: Seen, half: int, lens: np.ndarray, lids: bool, seed: int
                 if lids:
                     polygon = outlines.in_patch(view.lids[k] / 2, at, aside, side)
                 else:
-                    c, s = pose.iod * np.cos(pose.tilt), pose.iod * np.sin(pose.tilt)
-                    u, v = lens.T
-                    square = np.stack([point[0] + c * side * u - s * v, point[1] + s * side * u + c * v], axis=1)
+                    square = np.stack(outlines.to_square(*lens.T, point, pose, side), axis=1)
                     polygon = outlines.in_patch(square, at, aside, side)
                 patches.append(outlines.patch(planes, at, aside, side)[None])
                 masks.append(outlines.drawn(polygon))

@@ -21,6 +21,7 @@ RIGHT, WRONG = (
 )  # IOD: an answer is right if both centres are within the first, wrong if one is beyond the second
 CROPPED = 0.3  # a photo whose eyes are this far apart, in units of its longer side, is all face
 ARC = 24  # points along one eyelid
+HALVES = 2  # of the photos: what one half taught is judged by the other
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,18 @@ class Marked:
         if self.marked_by is not None:
             return self.marked_by
         series = self.path.stem.rpartition("_")[0] or self.path.stem
-        return zlib.crc32(series.encode()) % 2
+        return zlib.crc32(series.encode()) % HALVES
 
     @property
     def cropped(self) -> bool:
         """Whether the photo is all face."""
         with Image.open(self.path) as photo:
             return iod(self.eyes) > CROPPED * max(photo.size)
+
+
+def half_of(number: int, item: Marked | Path) -> int:
+    """The half of a photo; without marks its number decides."""
+    return item.half if isinstance(item, Marked) else number % HALVES
 
 
 def marked(data: Path, kind: str) -> list[Marked]:

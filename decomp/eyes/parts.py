@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .marked import ARC
+from .marked import ARC, HALVES
 from .outlines import OutlineNet
 from .places import PairNet
-
-HALVES = 2
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ is nearly always right, and teaches a second network (pseudo-labels; Lee, 2013).
 halves, and each half learns from its own marks alone, so that one half still judges the other.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from .. import photos
 from ..decomposer import cached
 from . import finder
-from .marked import Marked
-from .parts import HALVES, EyeParts
+from .marked import Marked, half_of
+from .parts import EyeParts
 
 SURE = 0.9  # confidence from which on an answer is taken for a mark
 MOST = 1200  # photos
@@ -36,8 +35,8 @@ def mark(name: str, parts: EyeParts, item: tuple[int, Path]) -> Marked | None:
         item: number of the photo, which decides its half, and the photo.
     """
     number, path = item
-    half = number % HALVES
-    own = replace(parts, places=parts.places[half : half + 1], outlines=parts.outlines[half : half + 1])
+    half = half_of(number, path)
+    own = parts.half(1 - half)  # what this half taught
     model, photo = cached(name), photos.load(path)
     points = next(finder.proposals(model, photo, 1, own), None)  # what follows is for harder photos, and slow
     if points is None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .. import photos
-from .marked import Marked
+from .marked import Marked, half_of
 from .places import Pose, pose_of
 
 CANVAS = 128  # pixels
@@ -51,7 +51,7 @@ def views(item: Marked | Path, number: int, behind: list[np.ndarray], seed: int 
     if not cat:
         for _ in range(1 if min(photo.shape[:2]) < 300 else OF_SCENE):
             to_canvas = anywhere(photo, rng, closest=2)
-            yield View(changed(warped(photo, to_canvas, cv2.BORDER_REFLECT), rng), None, number % 2)
+            yield View(changed(warped(photo, to_canvas, cv2.BORDER_REFLECT), rng), None, half_of(number, item))
         return
     cropped = item.cropped
     for _ in range(OF_LIDS if item.lids else OF_CROP if cropped else OF_PHOTO):

@@ -70,9 +70,7 @@ class TrainConfig:
     asked: Schedule = ((0, 0.0),)  # what a channel carries beside `asked_for`
     asked_for: tuple[str, ...] = ()  # one text a channel, see asked.py
     smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
-    settled: int = (
-        0  # images after which the diffusion is no longer trained, as its gradient is slow; 0: always trained
-    )
+    settled: int = 0  # images after which the diffusion is no longer trained, for faster steps; 0: always trained
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
     critic_base: int = 16  # width of the discriminator's first layer, doubling up to the cap
@@ -272,7 +270,6 @@ class Trainer:
         trains = any(p.requires_grad for p in self.g.split.parameters())
         if trains and 0 < self.config.settled <= self.images:
             self.g.split.requires_grad_(False)
-            self.opt_g.zero_grad()
             self.run_g = self.processes.wrap(self.g)  # or processes would wait for its gradients
 
     def draw(self, rank: int) -> None:
