@@ -154,6 +154,19 @@ def test_without_epochs_the_classifier_is_kept(run, data, own, evaluated, tmp_pa
 
 
 @slow
+def test_eyes_are_calibrated_on_the_training_photos_too(run, data, own, evaluated, tmp_path, monkeypatch):
+    (tmp_path / "photos.json").write_text("[]")
+    monkeypatch.setattr(release, "marked_eyes", lambda *_: None)
+    asked = []
+    monkeypatch.setattr(release.calibrate, "calibrate", lambda *args: asked.append(args[1:]) or (None, {"right": 1.0}))
+    monkeypatch.setattr(release.calibrate, "write", lambda *_: None)
+    result = call("release", run, "--data", data, "--out", own, "--epochs", 0, "--eyes", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert asked == [(tmp_path, [data / "train" / "dog"], [data / "train" / "cat"])]
+    assert json.loads((own / "figures.json").read_text())["found eyes"] == {"right": 1.0}
+
+
+@slow
 def test_prose_and_front_matter_are_kept_and_numbers_are_not(run, data, own, evaluated):
     card = own / "README.md"
     card.unlink()

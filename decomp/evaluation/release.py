@@ -65,7 +65,8 @@ def release(
         data: folder laid out as `{train,val}/{domain}/*`.
         out: model folder; its name is the model's. A card without the two marks is left alone.
         epochs: of the classifier behind `domain="auto"`; 0 keeps the one that is in `out`.
-        eyes, against: see `evaluate`. With a list of whole photos in `eyes`, finding a cat's eyes is calibrated too.
+        eyes, against: see `evaluate`. With a list of whole photos in `eyes`, finding a cat's eyes is calibrated too,
+            on them and on the training photos.
         other: photos of none of the classes, which the classifier learns to tell apart; every fourth is only measured.
         licence, tags: front matter of a new card, besides the tags that every model has.
     Raises:
@@ -103,7 +104,7 @@ def release(
         )
         if eyes and (eyes / "photos.json").is_file() and "cat" in domains:
             others = [data / "train" / domain for domain in domains if domain != "cat"]
-            parts, figures["found eyes"] = calibrate.calibrate(str(made), eyes, others)
+            parts, figures["found eyes"] = calibrate.calibrate(str(made), eyes, others, [data / "train" / "cat"])
             calibrate.write(made, parts)
         (made / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         (made / "README.md").write_text(model_card(figures, written, licence, tags))
