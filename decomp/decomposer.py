@@ -242,11 +242,12 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         wanted = self.target_indices(target, d.domain)
         classes = self.config.domains
         changed = [k for k, index in enumerate(wanted) if classes[index] != d.targets[k]]
+        source = torch.tensor([self.domain_index(d.domain)])
         as_batch = lambda pictures: torch.from_numpy(pictures).movedim(-1, -3)[None]
         if d.phi is None or any(side % self.config.stride for side in d.picture.shape[:2]):
-            new = self.runtime(as_batch(d.picture), torch.tensor([wanted]), changed).channels
+            new = self.runtime(as_batch(d.picture), torch.tensor([wanted]), changed, source).channels
         else:
-            new = self.runtime.channels(as_batch(d.phi), torch.tensor([wanted]), changed)
+            new = self.runtime.channels(as_batch(d.phi), torch.tensor([wanted]), changed, source)
         channels = d.channels.copy()
         channels[changed] = new[0].movedim(-3, -1).cpu().numpy()
         return replace(d, channels=channels, targets=tuple(classes[index] for index in wanted))
@@ -297,7 +298,7 @@ class Decomposer(nn.Module, PyTorchModelHubMixin, **HUB):
         box = box or self.find_box(photo, domain, found)
         picture = crop(photo, box, self.config.size if size is None else size)  # (H, W, 3)
         x = torch.from_numpy(picture).permute(2, 0, 1)
-        output = self.runtime(x[None], torch.tensor([targets]))
+        output = self.runtime(x[None], torch.tensor([targets]), source=torch.tensor([self.domain_index(domain)]))
         as_pictures = lambda t: np.ascontiguousarray(t[0].movedim(-3, -1).cpu().numpy())
         return Decomposition(
             picture=picture,

@@ -133,7 +133,7 @@ class Branch(nn.Module):
         widths = [min(config.base * 2**i, config.cap) for i in range(config.downs + 1)]
         steps = list(itertools.pairwise(widths))
         bottom = widths[-1]
-        self.style = nn.Embedding(len(config.domains), config.style)
+        self.style = nn.Embedding(len(config.domains) ** (2 if config.pairs else 1), config.style)
         self.patch = config.patch
         self.from_rgb = Conv3x3(3 * config.patch**2, widths[0])
         self.encode = nn.ModuleList(Down(i, o, True) for i, o in steps)
@@ -152,8 +152,9 @@ class Branch(nn.Module):
                 if isinstance(module, AdaIN):
                     module.affine.weight.mul_(0.05)
 
-    def forward(self, phi: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
-        s = self.style(target)  # (B, style)
+    def forward(self, phi: Float[Tensor, "b 3 h w"], style: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+        """`style`: number of each photo's style, see `BranchedGenerator.styles`."""
+        s = self.style(style)  # (B, style)
         x = self.from_rgb(F.pixel_unshuffle(phi, self.patch))
         for block in self.encode:
             x = block(x)
@@ -191,6 +192,7 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         x: Float[Tensor, "b 3 h w"],
         target: Int[Tensor, "b"] | Int[Tensor, "b m"],
         which: Sequence[int] | None = None,
+        source: Int[Tensor, "b"] | None = None,
     ) -> Output:
         """Decompose and re-generate a batch.
 
@@ -198,6 +200,7 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
             x: photos in [-1, 1], any height and width of at least `2 * stride`.
             target: class index per photo, or per photo and branch.
             which: run only these branches, 0 .. M - 1; default: all.
+            source: class index of each photo, for models with `pairs`; default: its target.
         Raises:
             ValueError: the photo is too small for the network.
         """
@@ -211,27 +214,42 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         # phi_k are small differences, smaller than the rounding of bfloat16
         with torch.autocast(x.device.type, enabled=False):
             residual, phi = self.split(x)
-        channels = self.channels(phi, target, range(m) if which is None else which)
+        channels = self.channels(phi, target, range(m) if which is None else which, source)
         return Output(residual[..., :h, :w], channels[..., :h, :w], phi[..., :h, :w])
 
     def channels(
-        self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int]
+        self,
+        phi: Float[Tensor, "b m 3 h w"],
+        target: Int[Tensor, "b m"],
+        which: Sequence[int],
+        source: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b n 3 h w"]:
         """v_k of the branches `which`, 0 .. M - 1; height and width must be multiples of `config.stride`."""
         if not len(which):
             return phi[:, :0]
         inputs = phi.unbind(dim=1)  # one gradient for all, where phi[:, k] would have one of this size each
-        parts = [(self.branches[k], inputs[k], target[:, k]) for k in which]
+        styles = self.styles(target, source)
+        parts = [(self.branches[k], inputs[k], styles[:, k]) for k in which]
         gates = self.gate(phi)[:, list(which)] if self.gate else None
         if gates is not None and not self.training:  # closed branches are not computed
             return torch.stack([_where_open(z, *part) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)
-        channels = torch.stack([branch(phi_k, target_k) for branch, phi_k, target_k in parts], dim=1)
+        channels = torch.stack([branch(phi_k, style_k) for branch, phi_k, style_k in parts], dim=1)
         return channels if gates is None else channels * gates[:, :, None, None, None]
 
+    def styles(self, target: Int[Tensor, "b m"], source: Int[Tensor, "b"] | None) -> Int[Tensor, "b m"]:
+        """Number of each branch's style: its target, or with `pairs` source x classes + target.
 
-def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, target: Tensor) -> Tensor:
+        Deviation from the paper, whose style depends on the target alone: then a branch must see for itself whether a
+        photo is to be kept or turned, and learning to turn costs fidelity.
+        """
+        if not self.config.pairs:
+            return target
+        return (target if source is None else source[:, None]) * len(self.config.domains) + target
+
+
+def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, style: Tensor) -> Tensor:
     """v_k, computed for the photos whose gate is open only; 0 for the others."""
     v = torch.zeros_like(phi)
     if z.any():
-        v[z] = branch(phi[z], target[z]).to(v.dtype)
+        v[z] = branch(phi[z], style[z]).to(v.dtype)
     return v

@@ -46,19 +46,23 @@ class Runtime:
 
     @torch.inference_mode()
     def __call__(
-        self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int] | None = None
+        self,
+        x: Float[Tensor, "b 3 h w"],
+        target: Int[Tensor, "b m"],
+        which: Sequence[int] | None = None,
+        source: Int[Tensor, "b"] | None = None,
     ) -> Output:
         """As `BranchedGenerator.forward`; tensors are moved to the network's device."""
         device = next(self.own.parameters()).device
-        return self.network()(x.to(device), target.to(device), which)
+        return self.network()(x.to(device), target.to(device), which, None if source is None else source.to(device))
 
     @torch.inference_mode()
     def channels(
-        self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int]
+        self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int], source: Int[Tensor, "b"]
     ) -> Float[Tensor, "b n 3 h w"]:
         """As `BranchedGenerator.channels`: some branches alone, from the inputs of an earlier pass."""
         device = next(self.own.parameters()).device
-        return self.network().channels(phi.to(device), target.to(device), which)
+        return self.network().channels(phi.to(device), target.to(device), which, source.to(device))
 
 
 class OpenVINORuntime(Runtime):
@@ -118,8 +122,8 @@ class CompiledBranch(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, phi: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
-        inputs = [phi.contiguous().numpy(), target.contiguous().numpy()]
+    def forward(self, phi: Float[Tensor, "b 3 h w"], style: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+        inputs = [phi.contiguous().numpy(), style.contiguous().numpy()]
         return torch.from_numpy(self.model.create_infer_request().infer(inputs, share_inputs=True)[0])
 
 

@@ -93,7 +93,7 @@ class Change:
         s = np.array([given.get(k, 1) for k in range(model.config.branches)], np.float32)
         e = given.get("unexplained", 1) - 1
         own, target = (np.array(model.target_indices(t, domain)) for t in (None, edit.target))
-        self.model, self.steady = model, edit.steady
+        self.model, self.steady, self.source = model, edit.steady, torch.tensor([model.domain_index(domain)])
         self.of_photo, self.of_residual = e, given.get("residual", 1) - 1 - e
         # class of each branch and its factor, in two passes
         self.passes = [(own, np.where(own == target, s - 1, -1) - e), (target, np.where(own == target, 0, s))]
@@ -107,7 +107,7 @@ class Change:
             which = np.flatnonzero(factors).tolist()
             if i and not which:
                 continue
-            output = self.model.runtime(x, torch.from_numpy(classes)[None], which)
+            output = self.model.runtime(x, torch.from_numpy(classes)[None], which, self.source)
             change = change + torch.einsum("m,bmchw->bchw", torch.tensor(factors[which]).float(), output.channels.cpu())
             if not i:
                 change = change + self.of_residual * output.residual.cpu()

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
-from decomp.decomposer import load
+from decomp.decomposer import Decomposer, load
 from decomp.faces import Box
 from decomp.photos import PhotoError
 
@@ -136,6 +136,18 @@ def test_targets(toy, cat):
     assert not np.allclose(mixed.channels[1], own.channels[1], atol=1e-3)
     assert toy.decompose(cat, "cat", target=["dog", "cat", "dog"]).targets == ("dog", "cat", "dog")
     assert toy.decompose(cat, "cat", target={"channel 1": "dog"}).targets == ("dog", "cat", "cat")
+
+
+def test_a_model_with_pairs_turns_from_the_photos_own_class(config, cat):
+    torch.manual_seed(0)
+    model = Decomposer(replace(config, pairs=True)).eval()
+    for branch in model.generator.branches:
+        torch.nn.init.normal_(branch.style.weight, std=3)
+    own = model.decompose(cat, "cat", keep_phi=True)
+    turned = model.decompose(cat, "cat", target="dog")
+    for d in (own, replace(own, phi=None)):
+        assert np.allclose(model.transfer(d, "dog").channels, turned.channels, atol=1e-5)
+    assert not np.allclose(model.decompose(cat, "dog", box=own.box).channels, turned.channels, atol=1e-3)
 
 
 @pytest.mark.parametrize(

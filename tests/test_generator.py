@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,6 +64,20 @@ def test_class_per_branch(toy):
     mixed = model(x, torch.tensor([[0, 1, 0]])).channels
     for k, y in enumerate((0, 1, 0)):
         assert torch.allclose(mixed[:, k], both[y][:, k], atol=1e-6)
+
+
+def test_a_style_for_each_pair_of_classes(config):
+    """A photo kept in its class and one turned into it may have different styles; without a source it is kept."""
+    torch.manual_seed(0)
+    model, x = BranchedGenerator(replace(config, pairs=True)).eval(), torch.rand(1, 3, 32, 32)
+    for branch in model.branches:
+        torch.nn.init.normal_(branch.style.weight, std=3)
+    one, other = torch.tensor([0]), torch.tensor([1])
+    kept, turned = model(x, other, source=other).channels, model(x, other, source=one).channels
+    assert torch.equal(model(x, other).channels, kept)
+    assert not torch.allclose(turned, kept, atol=1e-3)
+    assert model.styles(torch.tensor([[0, 1, 1]]), one).tolist() == [[0, 1, 1]]
+    assert model.styles(torch.tensor([[0, 1, 1]]), other).tolist() == [[2, 3, 3]]
 
 
 def test_branches_differ_by_initialisation_only(config):

@@ -169,6 +169,22 @@ def test_compact_checkpoint_starts_other_classes_and_sizes(data, tmp_path):
     second.run()
 
 
+def test_compact_checkpoint_starts_a_run_with_pairs(data, tmp_path):
+    """Each pair of classes begins with the style of its target, so the pictures are those of the start."""
+    first = Trainer(MODEL, config(), data, tmp_path / "first")
+    first.run()
+    pairs = replace(MODEL, pairs=True)
+    second = Trainer(pairs, config(transfer=((0, 2.0),)), data, tmp_path / "second", start=tmp_path / "first/compact")
+    assert second.images == 48
+    x, y = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    with torch.no_grad():
+        turned = second.average(x, 1 - y, source=y).image
+        assert torch.allclose(turned, first.average(x, 1 - y).image, atol=1e-2)
+    second.step(*[torch.stack([torch.as_tensor(a) for a in part]) for part in zip(*(second.photos[i] for i in range(4)))])
+    with torch.no_grad():
+        assert not torch.equal(second.g(x, 1 - y, source=y).image, second.g(x, 1 - y).image)
+
+
 def test_compact_checkpoint_of_another_model_is_refused(data, tmp_path):
     Trainer(MODEL, config(images=4), data, tmp_path / "first").run()
     other = ModelConfig(**(MODEL.to_dict() | {"base": 2}))
@@ -340,6 +356,12 @@ def test_details_are_what_a_coarse_grid_does_not_hold():
     assert losses.details(x)[..., 8:-8].abs().max() < 0.03
     fine = torch.randn(1, 3, 64, 64)
     assert losses.details(fine).std() > 0.9
+
+
+def test_transfer_is_of_the_samples_of_another_class():
+    unconvinced, other = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([False, True, True])
+    assert losses.transfer(unconvinced, other).item() == 3
+    assert losses.transfer(unconvinced, torch.zeros(3, dtype=torch.bool)).item() == 0
 
 
 def test_wrong_class_asks_the_critic_to_deny_other_classes():

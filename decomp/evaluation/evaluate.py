@@ -134,7 +134,7 @@ def evaluate(
             stability.add(x, y, output)
         for shift in range(1, len(domains)):
             target = (y + shift) % len(domains)
-            transferred = model.generator(x, target)
+            transferred = model.generator(x, target, source=y)
             if shift == 1:
                 of_channels.add_next_class(output, transferred)
             shares.add("transferred", transferred.image, y, target)

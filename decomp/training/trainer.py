@@ -53,6 +53,7 @@ class TrainConfig:
     r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and times 8
     wrong: float = 0.0  # the critic also sees real photos of other classes as wrong, with this weight
     # weights of the generator's terms, see losses.py: a number, or knots (images, weight) with straight lines between
+    transfer: Schedule = ((0, 0.0),)  # the critic's answer to samples of another target class, beside that to all
     fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
     perceptual: Schedule = ((0, 0.0),)  # the same on feature maps of EfficientNet-Lite0
     cancel: Schedule = ((0, 0.0),)  # what each channel draws against the details it should be a part of
@@ -236,10 +237,12 @@ class Trainer:
         lazily = SCALE_EVERY * (self.steps % SCALE_EVERY == 0) if name == "scale" else 1
         return lazily * self.config.weight(name, self.images)
 
-    def generate(self, x: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> tuple[Output, Tensor]:
+    def generate(
+        self, x: Float[Tensor, "b 3 h w"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> tuple[Output, Tensor]:
         """One pass of the generator; its output and f, in which branch dropout leaves some branches out."""
         with self.low_precision():
-            output = Output(*(t.float() for t in self.run_g(x, target)))
+            output = Output(*(t.float() for t in self.run_g(x, target, source=y)))
         if not self.config.branch_dropout:
             return output, output.image
         kept = torch.rand(output.channels.shape[:2], device=x.device) >= self.config.branch_dropout
@@ -257,7 +260,7 @@ class Trainer:
             batch = [(losses.twins(x, self.shift, self.size), y.repeat(2), t.repeat(2)) for x, y, t in batch]
         # undivided, the generator runs once and serves both updates
         with torch.set_grad_enabled(n == 1):
-            made = [self.generate(x, target) for x, _, target in batch]
+            made = [self.generate(*part) for part in batch]
         found = self.update_discriminator(batch, [f.detach() for _, f in made])
         found |= self.update_generator(batch, made if n == 1 else [None] * n)
         self.steps += 1
@@ -312,10 +315,12 @@ class Trainer:
         self.d.requires_grad_(False)
         for i, ((x, y, target), ready) in enumerate(zip(batch, made)):
             with self.averaging(self.run_g, i):
-                output, f = ready or self.generate(x, target)
+                output, f = ready or self.generate(x, y, target)
                 with self.low_precision():
                     logits = self.d(f).float()
-                terms = {"g": F.softplus(-of_class(logits, target)).mean()} | self.terms(x, y, target, output, f)
+                unconvinced = F.softplus(-of_class(logits, target))
+                terms = {"g": unconvinced.mean(), "transfer": losses.transfer(unconvinced, target != y)}
+                terms |= self.terms(x, y, target, output, f)
                 loss = terms["g"] + sum(weights[name] * terms[name] for name in weights)
                 (loss / len(batch)).backward()
             for name, term in terms.items():
@@ -358,7 +363,7 @@ class Trainer:
         if self.weight("scale"):
             few = max(1, len(x) // 4)
             small = metrics.smaller(x[:few], self.factor).rot90(self.turn, (2, 3))
-            of_small = self.generate(small, target[:few])[0].channels.rot90(-self.turn, (3, 4))
+            of_small = self.generate(small, y[:few], target[:few])[0].channels.rot90(-self.turn, (3, 4))
             terms["scale"] = losses.scale(v[:few], of_small)
         return terms
 
@@ -445,7 +450,7 @@ class Trainer:
         figures["stamp share"] = metrics.stamp_share(output.channels).tolist()
         x, y, few = x[::4], y[::4], Output(*(t[::4] for t in output))
         columns = [x, few.image]
-        columns += [self.average(x, torch.full_like(y, d)).image for d in range(len(self.held_out.files))]
+        columns += [self.average(x, torch.full_like(y, d), source=y).image for d in range(len(self.held_out.files))]
         energy = few.channels.square().mean(dim=(0, 2, 3, 4), keepdim=True).sqrt()[0].clamp_min(1e-6)
         columns += [few.residual, *(few.channels / (4 * energy)).unbind(dim=1)]
         self.record.sample(self.images, torch.stack(columns, dim=1))
