@@ -12,6 +12,7 @@ RANGES = {
     "patch": (1, 2),
     "downs": (0, 6),
     "style": (1, 1024),
+    "turns": (0, 16),
     "sigma": (0.1, 100.0),
     "dt": (0.001, 100.0),
 }
@@ -31,7 +32,7 @@ class ModelConfig:
     patch: int = 1  # 2: everything runs at half the resolution, on pixels unshuffled by 2; less than half the cost
     downs: int = 3  # times a branch halves the resolution
     style: int = 64  # length of a branch's class embedding
-    pairs: bool = False  # a style for each pair of a photo's class and its target; off: one for each target
+    turns: int = 0  # blocks of a branch that only photos pass that are turned into another class
     split: Literal["learnt", "gaussian"] = "learnt"  # what feeds the branches: phi_k, or x itself
     anchor: bool = True  # start p at heat flow, p(u) = u - G_s u + CNN(u); off: p = CNN alone
     sigma: float = 2.0  # s, the Gaussian's standard deviation in pixels

@@ -3,6 +3,7 @@
 The branch is a narrow StarGAN-v2 generator (Choi et al., 2020) whose style is a function of the class alone.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ class Branch(nn.Module):
         widths = [min(config.base * 2**i, config.cap) for i in range(config.downs + 1)]
         steps = list(itertools.pairwise(widths))
         bottom = widths[-1]
-        self.style = nn.Embedding(len(config.domains) ** (2 if config.pairs else 1), config.style)
+        self.style = nn.Embedding(len(config.domains), config.style)
         self.patch = config.patch
         self.from_rgb = Conv3x3(3 * config.patch**2, widths[0])
         self.encode = nn.ModuleList(Down(i, o, True) for i, o in steps)
@@ -142,6 +143,7 @@ class Branch(nn.Module):
         self.decode.extend(Up(o, i, config.style, True) for i, o in reversed(steps))
         self.norm = InstanceNorm(widths[0])
         self.to_rgb = nn.Conv2d(widths[0], 3 * config.patch**2, 1)
+        self.turn = Turn(config, self) if config.turns else None
         self.apply(he_init)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.2)  # training starts at f = R
@@ -151,16 +153,64 @@ class Branch(nn.Module):
             for module in self.modules():  # and with classes alike: gamma and beta near 0
                 if isinstance(module, AdaIN):
                     module.affine.weight.mul_(0.05)
+            if self.turn:
+                self.turn.start(self)
 
-    def forward(self, phi: Float[Tensor, "b 3 h w"], style: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
-        """`style`: number of each photo's style, see `BranchedGenerator.styles`."""
-        s = self.style(style)  # (B, style)
+    def forward(self, phi: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+        return self.drawn(self, self.encoded(phi), self.style(target))
+
+    def turned(
+        self, phi: Float[Tensor, "b 3 h w"], source: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """v_k of photos of the class `source`, turned into `target`; for branches with a `turn`."""
+        s = self.style(target) + self.turn.style(source * self.turn.classes + target)
+        return self.drawn(self.turn, self.turn(self.encoded(phi), s), s)
+
+    def encoded(self, phi: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
         x = self.from_rgb(F.pixel_unshuffle(phi, self.patch))
         for block in self.encode:
             x = block(x)
-        for block in self.decode:
+        return x
+
+    def drawn(
+        self, by: nn.Module, x: Float[Tensor, "b c h2 w2"], s: Float[Tensor, "b style"]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """What the blocks from the bottom up make of a style; `by`: this branch, or its turn."""
+        for block in by.decode:
             x = block(x, s)
-        return F.pixel_shuffle(self.to_rgb(F.leaky_relu(self.norm(x), 0.2)), self.patch)
+        return F.pixel_shuffle(by.to_rgb(F.leaky_relu(by.norm(x), 0.2)), self.patch)
+
+
+class Turn(nn.Module):
+    """The way of photos that are turned into another class, from the bottom of a branch up.
+
+    Residual blocks, a style for each pair of classes, and the branch's upper half once more. It begins as what the
+    branch does, and can be trained when all else is done and stays as it is.
+
+    Deviation from the paper, whose branches do the same to a photo that keeps its class and to one that is turned, but
+    for the style. So much must be drawn anew in the latter that the former lose likeness.
+    """
+
+    def __init__(self, config: ModelConfig, branch: Branch):
+        super().__init__()
+        self.classes = len(config.domains)
+        self.style = nn.Embedding(self.classes**2, config.style)  # by source x classes + target
+        width = min(config.base * 2**config.downs, config.cap)
+        self.blocks = nn.ModuleList(Up(width, width, config.style, False) for _ in range(config.turns))
+        self.decode, self.norm, self.to_rgb = copy.deepcopy((branch.decode, branch.norm, branch.to_rgb))
+
+    def start(self, branch: Branch) -> None:
+        """Make it what the branch does."""
+        nn.init.zeros_(self.style.weight)
+        for block in self.blocks:
+            nn.init.zeros_(block.conv2.weight)
+        for name in ("decode", "norm", "to_rgb"):
+            getattr(self, name).load_state_dict(getattr(branch, name).state_dict())
+
+    def forward(self, x: Float[Tensor, "b c h w"], s: Float[Tensor, "b style"]) -> Float[Tensor, "b c h w"]:
+        for block in self.blocks:
+            x = math.sqrt(2) * block(x, s)  # x and what the block adds
+        return x
 
 
 def he_init(module: nn.Module) -> None:
@@ -200,7 +250,7 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
             x: photos in [-1, 1], any height and width of at least `2 * stride`.
             target: class index per photo, or per photo and branch.
             which: run only these branches, 0 .. M - 1; default: all.
-            source: class index of each photo, for models with `pairs`; default: its target.
+            source: class index of each photo, which models with `turns` need to know; default: its target.
         Raises:
             ValueError: the photo is too small for the network.
         """
@@ -228,28 +278,30 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         if not len(which):
             return phi[:, :0]
         inputs = phi.unbind(dim=1)  # one gradient for all, where phi[:, k] would have one of this size each
-        styles = self.styles(target, source)
-        parts = [(self.branches[k], inputs[k], styles[:, k]) for k in which]
+        sources = [target[:, k] if source is None or not self.config.turns else source for k in which]
+        parts = [(self.branches[k], inputs[k], of, target[:, k]) for k, of in zip(which, sources)]
         gates = self.gate(phi)[:, list(which)] if self.gate else None
         if gates is not None and not self.training:  # closed branches are not computed
             return torch.stack([_where_open(z, *part) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)
-        channels = torch.stack([branch(phi_k, style_k) for branch, phi_k, style_k in parts], dim=1)
+        channels = torch.stack([_channel(*part) for part in parts], dim=1)
         return channels if gates is None else channels * gates[:, :, None, None, None]
 
-    def styles(self, target: Int[Tensor, "b m"], source: Int[Tensor, "b"] | None) -> Int[Tensor, "b m"]:
-        """Number of each branch's style: its target, or with `pairs` source x classes + target.
 
-        Deviation from the paper, whose style depends on the target alone: then a branch must see for itself whether a
-        photo is to be kept or turned, and learning to turn costs fidelity.
-        """
-        if not self.config.pairs:
-            return target
-        return (target if source is None else source[:, None]) * len(self.config.domains) + target
+def _channel(branch: nn.Module, phi: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """v_k of photos that keep their class, and of those that are turned."""
+    turned = source != target
+    if not turned.any():
+        return branch(phi, target)
+    if turned.all():
+        return branch.turned(phi, source, target)
+    own = branch(phi[~turned], target[~turned])
+    order = torch.argsort(turned.int(), stable=True)  # those that keep their class first
+    return torch.cat([own, branch.turned(phi[turned], source[turned], target[turned])])[order.argsort()]
 
 
-def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, style: Tensor) -> Tensor:
+def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """v_k, computed for the photos whose gate is open only; 0 for the others."""
     v = torch.zeros_like(phi)
     if z.any():
-        v[z] = branch(phi[z], style[z]).to(v.dtype)
+        v[z] = _channel(branch, phi[z], source[z], target[z]).to(v.dtype)
     return v

@@ -58,7 +58,11 @@ class Runtime:
 
     @torch.inference_mode()
     def channels(
-        self, phi: Float[Tensor, "b m 3 h w"], target: Int[Tensor, "b m"], which: Sequence[int], source: Int[Tensor, "b"]
+        self,
+        phi: Float[Tensor, "b m 3 h w"],
+        target: Int[Tensor, "b m"],
+        which: Sequence[int],
+        source: Int[Tensor, "b"],
     ) -> Float[Tensor, "b n 3 h w"]:
         """As `BranchedGenerator.channels`: some branches alone, from the inputs of an earlier pass."""
         device = next(self.own.parameters()).device
@@ -66,18 +70,19 @@ class Runtime:
 
 
 class OpenVINORuntime(Runtime):
-    """The same network with compiled branches, equal to torch within 1e-4.
+    """The same network with compiled branches, equal to torch within 1e-4, or `rough`: within 0.05.
 
     The branches are compiled, or read from the cache, at the first pass, for as many threads as torch has then.
     Later changes of the weights are not noticed. A network that was moved to a GPU runs there, in torch.
 
     Args:
         fall_back: where OpenVINO fails, log one line and run in torch; else the error is raised.
+        rough: run the branches in bfloat16 where the processor has it.
     """
 
-    def __init__(self, generator: BranchedGenerator, fall_back: bool):
+    def __init__(self, generator: BranchedGenerator, fall_back: bool, rough: bool = False):
         super().__init__(generator)
-        self.fall_back = fall_back
+        self.fall_back, self.rough = fall_back, rough
         self.compiled: BranchedGenerator | None = None
         self.lock = threading.Lock()
 
@@ -87,7 +92,7 @@ class OpenVINORuntime(Runtime):
         with self.lock:
             if self.compiled is None:
                 try:
-                    self.compiled = compiled(self.own)
+                    self.compiled = compiled(self.own, self.rough)
                 except Exception as error:
                     if not self.fall_back:
                         raise
@@ -97,8 +102,10 @@ class OpenVINORuntime(Runtime):
         return self.compiled
 
 
-def choose(generator: BranchedGenerator, name: str | None = None) -> Runtime:
+def choose(generator: BranchedGenerator, name: str | None = None, rough: bool = False) -> Runtime:
     """The runtime of that name; None: the one that DECOMP_RUNTIME names, else "auto": OpenVINO where it is installed.
+
+    `rough`: see `OpenVINORuntime`; torch takes no notice of it.
 
     Raises:
         ValueError: no such runtime.
@@ -112,34 +119,39 @@ def choose(generator: BranchedGenerator, name: str | None = None) -> Runtime:
         raise ValueError("runtime 'openvino' is not installed; install it with: pip install 'decomp[fast]'")
     if name == "torch" or not installed:
         return Runtime(generator)
-    return OpenVINORuntime(generator, fall_back=name == "auto")
+    return OpenVINORuntime(generator, fall_back=name == "auto", rough=rough)
 
 
 class CompiledBranch(nn.Module):
-    """v_k in OpenVINO, called as `Branch` is; photos of any size, batches of any length, several threads at once."""
+    """v_k in OpenVINO, called as `Branch` is; photos of any size, batches of any length, several threads at once.
 
-    def __init__(self, model):
+    Photos that are turned into another class run in torch.
+    """
+
+    def __init__(self, model, branch: Branch):
         super().__init__()
         self.model = model
+        self.turned = branch.turned
 
-    def forward(self, phi: Float[Tensor, "b 3 h w"], style: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
-        inputs = [phi.contiguous().numpy(), style.contiguous().numpy()]
+    def forward(self, phi: Float[Tensor, "b 3 h w"], target: Int[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+        inputs = [phi.contiguous().numpy(), target.contiguous().numpy()]
         return torch.from_numpy(self.model.create_infer_request().infer(inputs, share_inputs=True)[0])
 
 
 @torch.inference_mode(False)
-def compiled(network: BranchedGenerator) -> BranchedGenerator:
+def compiled(network: BranchedGenerator, rough: bool = False) -> BranchedGenerator:
     """A copy whose branches are compiled, from the cache if the same weights were compiled on this machine before."""
     import openvino
 
     core = openvino.Core()
-    # OpenVINO's own choice is bfloat16 where the processor has it: off by 0.04
+    rough = rough and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     options = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if rough else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
     }
-    folder = Path(platformdirs.user_cache_dir("decomp", appauthor=False)) / "openvino" / fingerprint(network, core)
+    cache = Path(platformdirs.user_cache_dir("decomp", appauthor=False)) / "openvino"
+    folder = cache / fingerprint(network, core, rough)
     try:
         models = [core.import_model(blob, "CPU", options) for blob in read(folder, len(network.branches))]
     except (OSError, RuntimeError):  # not there, or damaged
@@ -149,16 +161,17 @@ def compiled(network: BranchedGenerator) -> BranchedGenerator:
         ]
         store(folder, [model.export_model() for model in models])
     fast = copy.deepcopy(network)
-    fast.branches = nn.ModuleList(map(CompiledBranch, models))
+    fast.branches = nn.ModuleList(map(CompiledBranch, models, fast.branches))
     return fast
 
 
-def fingerprint(network: BranchedGenerator, core) -> str:
-    """What a compiled model depends on, as one hexadecimal number: weights, our code, OpenVINO, the processor."""
+def fingerprint(network: BranchedGenerator, core, rough: bool) -> str:
+    """What a compiled model depends on, as one hexadecimal number: weights, code, OpenVINO, processor, precision."""
     import openvino
 
     code = [inspect.getsource(module) for module in (diffusion, generator)]
     facts = [openvino.__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), str(network.config.to_dict()), *code]
+    facts += ["bfloat16"] if rough else []
     sha = hashlib.sha256("\n".join(facts).encode())
     for name, weight in sorted(network.state_dict().items()):
         sha.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())

@@ -138,11 +138,11 @@ def test_targets(toy, cat):
     assert toy.decompose(cat, "cat", target={"channel 1": "dog"}).targets == ("dog", "cat", "cat")
 
 
-def test_a_model_with_pairs_turns_from_the_photos_own_class(config, cat):
+def test_a_model_with_turns_turns_from_the_photos_own_class(config, cat):
     torch.manual_seed(0)
-    model = Decomposer(replace(config, pairs=True)).eval()
+    model = Decomposer(replace(config, turns=1)).eval()
     for branch in model.generator.branches:
-        torch.nn.init.normal_(branch.style.weight, std=3)
+        torch.nn.init.normal_(branch.turn.style.weight, std=3)
     own = model.decompose(cat, "cat", keep_phi=True)
     turned = model.decompose(cat, "cat", target="dog")
     for d in (own, replace(own, phi=None)):

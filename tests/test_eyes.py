@@ -36,7 +36,6 @@ from decomp.eyes.parts import EyeParts, packed, unpacked
 from decomp.eyes.places import PairNet, Place, Pose, pose_of
 from decomp.eyes.segment import Eyes, NoEyes, layers_of, segment_eyes
 from decomp.faces import Box
-from decomp.generator import Output
 from decomp.photos import Photo, PhotoError
 
 SIDE = views.CANVAS
@@ -60,6 +59,11 @@ def face(pose: Pose, seed: int, shape=(SIDE, SIDE), contrast: float = 1.0) -> De
     return Decomposition(residual + channels.sum(0), residual, channels, ("a", "b", "c"), "cat", ("cat",) * 3)
 
 
+def drawing(d: Decomposition) -> np.ndarray:
+    """The first channel as a photo, uint8."""
+    return np.uint8(np.clip(d.channels[0] * 160 + 60, 0, 255))
+
+
 def pose(rng) -> Pose:
     return Pose(*rng.uniform(54, 74, 2), rng.uniform(34, 52), rng.uniform(-0.5, 0.5))
 
@@ -75,21 +79,24 @@ def ellipses(p: Pose) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def parts() -> EyeParts:
-    """Both networks, trained on 32 drawn faces and eight squares of noise; their certainty, on others."""
+    """All networks, trained on 32 drawn faces and eight squares of noise; their certainty, on others."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     drawn = [(p := pose(rng), face(p, i)) for i in range(32)]
     listed = [views.View(np.zeros(0), p.points(), 0, ellipses(p)) for p, _ in drawn]
     maps = [layers_of(d).numpy() for _, d in drawn]
+    plain = [finder.photo_maps(np.float32(drawing(d)) / 127.5 - 1).numpy() for _, d in drawn]
     for i in range(8):
         listed.append(views.View(np.zeros(0), None, 0))
         maps.append(noise(i, maps[0].shape, (0, 2, 2)))
-    seen = lessons.Seen(listed, np.stack(maps))
+        plain.append(0.3 * noise(i, plain[0].shape, (0, 2, 2)))
+    seen, unseen = lessons.Seen(listed, np.stack(maps)), lessons.Seen(listed, np.stack(plain))
     lens = lessons.mean_lens([Marked(None, p.points(), ellipses(p)) for p, _ in drawn])
+    of_photo = fitting.fit_places(PairNet(3), *lessons.place_lessons(unseen, 0), fitting.Course(40))
     pair = fitting.fit_places(PairNet(12), *lessons.place_lessons(seen, 0), fitting.Course(40))
     patches = lessons.outline_lessons(seen, 0, lens, True)
     line = fitting.fit_outlines(patches, patches)
-    raw = EyeParts((packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
+    raw = EyeParts((packed(of_photo),), (packed(pair),), (packed(line),), tuple(lens.ravel().tolist()), (1.0, 0.0), 0.0)
     new = [face(pose(rng), 50 + i) for i in range(4)]
     blank = [replace(d, channels=noise(60 + i, d.channels.shape, (0, 2, 2, 0))) for i, d in enumerate(new)]
     logits = [[logit(segment_eyes(d, raw).confidence) for d in squares] for squares in (new, blank)]
@@ -99,7 +106,7 @@ def parts() -> EyeParts:
 @pytest.fixture(scope="session")
 def untrained_parts() -> EyeParts:
     lens = marked.outline(np.array([[-W, 0], [W, 0], [0, -H], [0, H]]))
-    networks = (packed(PairNet(12)),), (packed(outlines.OutlineNet(12)),)
+    networks = (packed(PairNet(3)),), (packed(PairNet(12)),), (packed(outlines.OutlineNet(12)),)
     return EyeParts(*networks, tuple(lens.ravel().tolist()), (1.0, 0.0), 0.5)
 
 
@@ -171,6 +178,8 @@ def test_networks_survive_their_text():
     [
         ({"places": ["AAAA"]}, "places is not .* finite numbers"),
         ({"places": []}, "places is not one or 2 networks"),
+        ({"proposals": []}, "proposals is not one or 2 networks"),
+        ({"proposals": [packed(PairNet(12))]}, "proposals is not .* finite numbers"),
         ({"outlines": [3]}, "outlines is not .* finite numbers"),
         ({"lens": [1.0]}, "lens is not 92 finite numbers"),
         ({"certainty": [float("nan"), 1.0]}, "certainty is not 2 finite numbers"),
@@ -186,8 +195,8 @@ def test_facts_from_a_hub_are_checked(untrained_parts, change, message):
 
 
 def test_a_photo_is_judged_by_the_other_half(untrained_parts):
-    both = replace(untrained_parts, places=("a", "b"), outlines=("c", "d"))
-    assert both.half(0).places == ("b",) and both.half(1).outlines == ("c",)
+    both = replace(untrained_parts, places=("a", "b"), outlines=("c", "d"), proposals=("e", "f"))
+    assert both.half(0).places == ("b",) and both.half(1).outlines == ("c",) and both.half(0).proposals == ("f",)
     assert untrained_parts.half(0) == untrained_parts  # with one network there is no other
 
 
@@ -204,7 +213,7 @@ def test_writing_keeps_the_rest_of_the_facts(untrained_parts, tmp_path):
 
 
 class Drawn:
-    """Stands in for a model: a photo's red channel holds the number of its drawing, its cats are `poses`."""
+    """Stands in for a model whose photo shows drawn cats, at `poses`."""
 
     def __init__(self, parts: EyeParts, *poses: Pose):
         self.poses, self.facts, self.boxes = poses, ChannelFacts(eyes=parts.to_dict()), []
@@ -219,24 +228,23 @@ class Drawn:
         drawn = [face(p, k, shape) for k, p in enumerate(seen)]
         return replace(drawn[0], channels=np.max([d.channels for d in drawn], axis=0))
 
-    def runtime(self, x, target):
-        d = self.layers(0, 0, PHOTO.pixels.shape[1] / x.shape[3], tuple(x.shape[2:]))
-        as_tensor = lambda a: torch.from_numpy(np.moveaxis(a, -1, -3).copy())[None]
-        return Output(as_tensor(d.residual), as_tensor(d.channels), as_tensor(d.channels))
+    @property
+    def photo(self) -> Photo:
+        return Photo(drawing(self.layers(0, 0, 1, (300, 400))))
 
     def decompose(self, photo, domain, box):
         self.boxes.append(box)
         return replace(self.layers(box.left, box.top, box.side / SIDE, (SIDE, SIDE)), photo=photo, box=box)
 
 
-PHOTO = Photo(np.zeros((300, 400, 3), np.uint8))
+BLANK = Photo(np.zeros((300, 400, 3), np.uint8))
 
 
 @trained
 def test_the_eyes_of_a_whole_photo(parts):
     cat = Pose(150, 120, 70, 0.3)
     model = Drawn(parts, cat)
-    pair = finder.find_eyes(model, PHOTO)
+    pair = finder.find_eyes(model, model.photo)
     assert pair.found and errors(pair.centres, cat.points()).max() < 0.12
     assert pair.left.shape == (300, 400) and pair.left[int(cat.points()[0][1]), int(cat.points()[0][0])]
     assert abs(model.boxes[0].side - 70 / finder.FRAME) < 60  # framed on what the first look saw
@@ -245,7 +253,8 @@ def test_the_eyes_of_a_whole_photo(parts):
 @trained
 def test_several_cats_each_once(parts):
     cats = [Pose(100, 100, 60, 0.0), Pose(290, 180, 70, -0.2)]
-    pairs = finder.find_pairs(Drawn(parts, *cats), PHOTO, 5)
+    model = Drawn(parts, *cats)
+    pairs = finder.find_pairs(model, model.photo, 5)
     centres = sorted((p.centres.mean(axis=0).tolist() for p in pairs if p.found), key=lambda c: c[0])
     assert len(centres) == 2
     for centre, cat in zip(centres, cats):
@@ -257,7 +266,7 @@ def test_several_cats_each_once(parts):
 def test_a_square_that_is_framed_badly_is_framed_again(parts):
     cat = Pose(150, 120, 70, 0.0)
     model = Drawn(parts, cat)
-    pair = finder.second_look(model, PHOTO, cat.points() + [45, 0], parts, certainty=0.0)
+    pair = finder.second_look(model, BLANK, cat.points() + [45, 0], parts, certainty=0.0)
     assert pair.found and len(model.boxes) == 2 and errors(pair.centres, cat.points()).max() < 0.15
 
 
@@ -265,7 +274,7 @@ def test_a_square_that_is_framed_badly_is_framed_again(parts):
 def test_two_looks_must_agree(parts, monkeypatch):
     monkeypatch.setattr(finder, "LOOKS", 1)
     cat = Pose(150, 120, 70, 0.0)
-    far = finder.second_look(Drawn(parts, cat), PHOTO, cat.points() + [45, 0], parts, certainty=0.0)
+    far = finder.second_look(Drawn(parts, cat), BLANK, cat.points() + [45, 0], parts, certainty=0.0)
     assert not far.found and far.reason == finder.DISAGREE and far.points.shape == (2, 2)
 
 
@@ -273,7 +282,7 @@ def test_two_looks_must_agree(parts, monkeypatch):
 def test_the_search_ends_with_the_first_place_that_is_sure(parts, monkeypatch):
     monkeypatch.setattr(finder.faces, "possible_cats", lambda photo: pytest.fail("the next source was asked"))
     model = Drawn(replace(parts, certainty=(0.0, 4.0)), Pose(200, 140, 110, 0.1))  # every place is sure
-    assert finder.find_eyes(model, PHOTO).found and len(model.boxes) == 1
+    assert finder.find_eyes(model, model.photo).found and len(model.boxes) == 1
 
 
 @trained
@@ -283,7 +292,7 @@ def test_the_same_place_is_looked_at_once(parts, monkeypatch):
     looked = []
     look = lambda model, photo, points, *more: looked.append(points) or NoEyes("no", 0.1, points)
     monkeypatch.setattr(finder, "second_look", look)
-    assert not finder.find_eyes(Drawn(parts), PHOTO).found
+    assert not finder.find_eyes(Drawn(parts), BLANK).found
     assert [points[0, 0] for points in looked] == [100, 200]
 
 
@@ -303,7 +312,7 @@ def test_a_photo_of_one_pixel_has_no_eyes(untrained_parts):
 
 def test_a_model_that_was_not_calibrated_says_so(toy):
     with pytest.raises(ValueError, match="not calibrated for eyes"):
-        finder.find_eyes(toy, PHOTO)
+        finder.find_eyes(toy, BLANK)
 
 
 def test_places_that_overlap_are_one():
@@ -316,9 +325,10 @@ def test_places_that_overlap_are_one():
 @trained
 def test_every_row_has_the_same_columns(parts):
     cat = Pose(150, 120, 70, 0.0)
-    found = job.row_of(Drawn(parts, cat), PHOTO.pixels)
+    photo = Drawn(parts, cat).photo.pixels
+    found = job.row_of(Drawn(parts, cat), photo)
     assert found["eyes"] == 2 and np.hypot(found["left_x"] - 115, found["left_y"] - 120) < 8
-    none = job.row_of(Drawn(replace(parts, least=1.0), cat), PHOTO.pixels)
+    none = job.row_of(Drawn(replace(parts, least=1.0), cat), photo)
     broken = job.row_of(None, b"no photo")
     assert list(found) == list(none) == list(broken) and "is not a photo" in broken["why"]
     assert none["eyes"] == broken["eyes"] == 0 and none["left_x"] is broken["left_x"] is None
@@ -327,9 +337,9 @@ def test_every_row_has_the_same_columns(parts):
 @trained
 def test_each_cat_has_its_own_row_and_masks(parts, tmp_path, monkeypatch):
     model = Drawn(parts, Pose(100, 100, 60, 0.0), Pose(290, 180, 70, -0.2))
-    monkeypatch.setattr(job, "cached", lambda name: model)
+    monkeypatch.setattr(job, "cached", lambda name, rough: model)
     (tmp_path / "in").mkdir()
-    Image.fromarray(PHOTO.pixels).save(tmp_path / "in" / "two.png")
+    Image.fromarray(model.photo.pixels).save(tmp_path / "in" / "two.png")
     work = job.FindEyes("drawn", most=3)
     assert batch.run(tmp_path / "in", tmp_path / "out", work, folder=".eyes", skip_existing=False) == batch.DONE
     made = {p.name for p in (tmp_path / "out" / "two.png.eyes").iterdir()}
@@ -415,7 +425,7 @@ def test_the_certainty_keeps_the_stated_share_of_errors():
     reported = 1 / (1 + np.exp(-(a * logit + b))) >= least
     assert (reported & (error > 0.3)).mean() <= confidence.MOST_WRONG and reported.mean() > 0.2
     assert 1 < a < 3 and abs(b) < 0.5
-    figures = confidence.figures(told, EyeParts((), (), (), (a, b), least))
+    figures = confidence.figures(told, EyeParts((), (), (), (), (a, b), least))
     assert figures["wrong"] <= confidence.MOST_WRONG and figures["photos without a cat"] == 0
 
 
@@ -450,9 +460,9 @@ def test_a_row_counts_all_photos_and_refusals():
 def test_methods_answer_in_pixels_of_the_photo(parts):
     cat = Pose(150, 120, 70, 0.1)
     model = Drawn(parts, cat)
-    pair = finder.find_eyes(model, PHOTO)
-    case = evaluate.Case(PHOTO, pair, parts, model)
-    case.__dict__["first"] = replace(face(Pose(64, 60, 44, 0), 3), photo=PHOTO, box=Box(0, 0, 300, "centre"))
+    pair = finder.find_eyes(model, model.photo)
+    case = evaluate.Case(model.photo, pair, parts, model)
+    case.__dict__["first"] = replace(face(Pose(64, 60, 44, 0), 3), photo=model.photo, box=Box(0, 0, 300, "centre"))
     truth = [filled(line, 300, 400) for line in ellipses(cat)]
     overlap = {}
     for method in evaluate.METHODS:

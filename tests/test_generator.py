@@ -66,18 +66,20 @@ def test_class_per_branch(toy):
         assert torch.allclose(mixed[:, k], both[y][:, k], atol=1e-6)
 
 
-def test_a_style_for_each_pair_of_classes(config):
-    """A photo kept in its class and one turned into it may have different styles; without a source it is kept."""
+def test_a_turn_begins_as_the_identity_and_is_for_turned_photos_alone(config):
     torch.manual_seed(0)
-    model, x = BranchedGenerator(replace(config, pairs=True)).eval(), torch.rand(1, 3, 32, 32)
+    model, x = BranchedGenerator(replace(config, turns=2)).eval(), torch.rand(3, 3, 32, 32)
+    source, target = torch.tensor([0, 1, 0]), torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0]])  # the third is kept
+    before = model(x, target).channels
+    assert torch.allclose(model(x, target, source=source).channels, before, atol=1e-5)
     for branch in model.branches:
-        torch.nn.init.normal_(branch.style.weight, std=3)
-    one, other = torch.tensor([0]), torch.tensor([1])
-    kept, turned = model(x, other, source=other).channels, model(x, other, source=one).channels
-    assert torch.equal(model(x, other).channels, kept)
-    assert not torch.allclose(turned, kept, atol=1e-3)
-    assert model.styles(torch.tensor([[0, 1, 1]]), one).tolist() == [[0, 1, 1]]
-    assert model.styles(torch.tensor([[0, 1, 1]]), other).tolist() == [[2, 3, 3]]
+        for block in branch.turn.blocks:
+            torch.nn.init.normal_(block.conv2.weight)
+    assert torch.equal(model(x, target).channels, before)  # without a source, no photo is turned
+    after = model(x, target, source=source).channels
+    changed = (after - before).abs().amax(dim=(2, 3, 4)) > 1e-5
+    assert changed.tolist() == (source[:, None] != target).tolist()
+    assert torch.allclose(model(x[1:2], target[1:2], source=source[1:2]).channels, after[1:2], atol=1e-5)
 
 
 def test_branches_differ_by_initialisation_only(config):

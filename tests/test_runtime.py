@@ -3,6 +3,7 @@
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 import decomp
 from decomp import runtime
 from decomp.cli import app
+from decomp.generator import BranchedGenerator
 from decomp.runtime import OpenVINORuntime, Runtime, choose
 from decomp.weights import bundled
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,16 @@ def test_openvino_equals_torch_on_real_photos(name, cache):
 
 
 @pytest.mark.slow
+def test_rough_is_near_and_kept_apart(cache):
+    """Bfloat16 where the processor has it, else the same as ever."""
+    rough, exact = decomp.load("animals", "openvino", rough=True), decomp.load("animals", "openvino")
+    a, b = (model.decompose(skimage.data.cat(), "cat").channels for model in (rough, exact))
+    largest = np.abs(a - b).max()
+    has_it = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert 0 < largest < 0.05 if has_it else largest == 0
+
+
+@pytest.mark.slow
 def test_batches_and_a_class_per_branch(toy, cache):
     x = torch.rand(3, 3, 40, 52) * 2 - 1
     target = torch.randint(2, (3, 3))
@@ -61,6 +73,20 @@ def test_batches_and_a_class_per_branch(toy, cache):
     with ThreadPoolExecutor(4) as pool:
         for output in pool.map(lambda _: fast(x, target), range(8)):
             assert torch.allclose(output.channels, plain(x, target).channels, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_turned_photos_run_in_torch(config, cache):
+    torch.manual_seed(0)
+    network = BranchedGenerator(replace(config, turns=1)).eval()
+    for branch in network.branches:
+        torch.nn.init.normal_(branch.turn.style.weight, std=3)
+    x, source = torch.rand(3, 3, 32, 32) * 2 - 1, torch.tensor([0, 1, 0])
+    target = torch.tensor([[0, 0, 0], [1, 0, 1], [1, 1, 1]])
+    fast, plain = OpenVINORuntime(network, False), Runtime(network)
+    a, b = (r(x, target, source=source).channels for r in (fast, plain))
+    assert torch.allclose(a, b, atol=1e-4)
+    assert not torch.allclose(b, plain(x, target).channels, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -169,20 +169,27 @@ def test_compact_checkpoint_starts_other_classes_and_sizes(data, tmp_path):
     second.run()
 
 
-def test_compact_checkpoint_starts_a_run_with_pairs(data, tmp_path):
-    """Each pair of classes begins with the style of its target, so the pictures are those of the start."""
+def test_turns_learn_alone(data, tmp_path):
+    """From a finished run: what a photo becomes that keeps its class does not change, what it is turned into does."""
     first = Trainer(MODEL, config(), data, tmp_path / "first")
     first.run()
-    pairs = replace(MODEL, pairs=True)
-    second = Trainer(pairs, config(transfer=((0, 2.0),)), data, tmp_path / "second", start=tmp_path / "first/compact")
-    assert second.images == 48
+    turns = replace(MODEL, turns=1)
+    second = Trainer(turns, config(turning=True), data, tmp_path / "second", start=tmp_path / "first/compact")
     x, y = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     with torch.no_grad():
-        turned = second.average(x, 1 - y, source=y).image
+        kept, turned = second.average(x, y, source=y).image, second.average(x, 1 - y, source=y).image
+        assert torch.allclose(kept, first.average(x, y).image, atol=1e-2)  # `compact` is in half precision
         assert torch.allclose(turned, first.average(x, 1 - y).image, atol=1e-2)
-    second.step(*[torch.stack([torch.as_tensor(a) for a in part]) for part in zip(*(second.photos[i] for i in range(4)))])
+        second.run()
+        assert torch.allclose(second.average(x, y, source=y).image, kept, atol=1e-6)
+        assert not torch.allclose(second.average(x, 1 - y, source=y).image, turned, atol=1e-4)
+    assert all(second.photos[i][1] != second.photos[i][2] for i in range(8))
+    resumed = Trainer(turns, config(turning=True, images=56), data, tmp_path / "second")
+    resumed.run()
     with torch.no_grad():
-        assert not torch.equal(second.g(x, 1 - y, source=y).image, second.g(x, 1 - y).image)
+        assert torch.allclose(resumed.average(x, y, source=y).image, kept, atol=1e-6)
+    with pytest.raises(ValueError, match="turning needs the model setting turns"):
+        Trainer(MODEL, config(turning=True), data, tmp_path / "third")
 
 
 def test_compact_checkpoint_of_another_model_is_refused(data, tmp_path):

@@ -46,12 +46,13 @@ class Photos(Dataset):
     """The photos of one split, the domains drawn equally often.
 
     Item i is `(x, y, target)`: an augmented photo (3, side, side) in [-1, 1], side = size + margin, its class, and the
-    class to turn it into: its own for even i, any other one for odd i.
+    class to turn it into: its own for even i, any other one for odd i, or for all.
 
     Args:
         memory: GiB. Photos are kept as uint8, a quarter larger than `size`, if all fit; else each is read when needed.
         limit: at most so many photos of each domain.
         margin: pixels that items are larger than `size`, to cut shifted squares from.
+        turned: all items are to be turned into another class.
     Raises:
         ValueError: a domain without photos that can be read.
 
@@ -68,8 +69,9 @@ class Photos(Dataset):
         memory: float = 4.0,
         limit: int | None = None,
         margin: int = 0,
+        turned: bool = False,
     ):
-        self.size, self.kept, self.seed = size, size * 5 // 4, seed
+        self.size, self.kept, self.seed, self.turned = size, size * 5 // 4, seed, turned
         self.files = [photos.find(root / split / domain)[:limit] for domain in domains]
         for domain, files in zip(domains, self.files):
             if not files:
@@ -132,7 +134,7 @@ class Photos(Dataset):
             y = int(torch.randint(classes, ()))
             other = (y + int(torch.randint(1, max(classes, 2), ()))) % classes
             x = self.augment(self._drawn(y))
-        return x.float() / 127.5 - 1, y, y if i % 2 == 0 else other
+        return x.float() / 127.5 - 1, y, other if i % 2 or self.turned else y
 
     def fixed(self, per_domain: int) -> tuple[Float[Tensor, "n 3 s s"], Int[Tensor, "n"]]:
         """The first photos of each domain, not augmented, and their classes."""

@@ -24,7 +24,7 @@ def answer(name: str, parts: EyeParts, item: tuple[int, Marked | Path]) -> tuple
     cat = isinstance(photo, Marked)
     raw = replace(parts, certainty=PROVISIONAL, least=0.0)
     own = raw.half(half_of(number, photo))
-    pair = finder.find_pairs(cached(name), photo.path if cat else photo, 1, own, certainty=0.0)[0]
+    pair = finder.find_pairs(cached(name, rough=True), photo.path if cat else photo, 1, own, certainty=0.0)[0]
     p = np.clip(pair.confidence if pair.found else 0.0, 1e-5, 1 - 1e-5)
     error = errors(pair.centres, photo.eyes).max() if cat and pair.found else np.inf
     a, b = PROVISIONAL

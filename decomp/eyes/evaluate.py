@@ -108,8 +108,8 @@ def whole_square(image: np.ndarray) -> np.ndarray | None:
 
 
 def first_look(case: Case) -> Answer | None:
-    """The best place of the small copy, without a second look."""
-    points = next(finder.proposals(case.model, case.photo, 1, case.parts), None)
+    """The best place of the smallest copy of the photo, not looked at by the channels."""
+    points = next(finder.proposals(case.photo, 1, case.parts), None)
     return Answer(points) if points is not None and case.pair.found else None
 
 
@@ -186,7 +186,7 @@ METHODS = (
     Method("ours", "decomp eyes", ours, plotted=True),
     Method("box", "fixed places in OpenCV's cat box", fixed_in_box, plotted=True),
     Method("value", "Chan-Vese on V of the photo, whole square", value_of_photo, plotted=True),
-    Method("first", "one look: the small copy alone", first_look, plotted=True),
+    Method("first", "the first proposal alone", first_look, plotted=True),
     Method("places", "places before the outlines, a disc of 0.18 IOD", places_alone),
     Method("discs", "our centres, a disc of 0.18 IOD", discs),
     Method("mean", "our centres, the mean marked eye", mean_eye),
@@ -213,7 +213,7 @@ class Judged:
 
 def judge(name: str, halved: bool, m: Marked) -> Judged:
     """Every method on one photo."""
-    model = cached(name)
+    model = cached(name, rough=True)
     parts, photo = parts_of(model.facts.eyes, model.config.branches), photos.load(m.path)
     parts = parts.half(m.half) if halved else parts
     pair = finder.find_eyes(model, photo, parts)
@@ -269,7 +269,7 @@ def evaluate(name: str, data: Path, out: Path, halved: bool = True, processes: i
         ValueError: no such model.
         ValueError: it was never calibrated.
     """
-    model = cached(name)
+    model = cached(name, rough=True)
     parts_of(model.facts.eyes, model.config.branches)
     kinds = {kind: marked(data, kind) for kind in ("crops", "photos")} | {"lids": with_lids(data)}
     kinds = {kind: listed for kind, listed in kinds.items() if listed}

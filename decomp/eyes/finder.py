@@ -1,11 +1,12 @@
-"""A cat's eyes in a whole photo: the network sees all of it, small, then a square around each place it names.
+"""A cat's eyes in a whole photo: places are proposed all over it, then looked at one by one, until one is sure.
 
-A place is looked at again in a square around it, where the eyes are larger; its logit there is what the confidence is
-calibrated on. The search ends with the first place that is sure, so the quickest source comes first: the best place of
-a very small copy of the photo settles two photos of three. After it come OpenCV's cat detectors, a larger copy, tilted
-heads, and a copy for small faces. Whatever proposes a place, the channels decide.
+What proposes a place only has to be quick: a small network on small copies of the photo itself, at several sizes and
+tilts, and OpenCV's cat detectors. The channels decide: each place is looked at in a square around it, which is
+decomposed, and its logit there is what the confidence is calibrated on. The best place of a very small copy comes first
+and settles most photos.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,14 +18,14 @@ from ..photos import Photo
 from . import places
 from .marked import errors
 from .parts import EyeParts, parts_of
-from .places import maps_of
+from .places import IODS, Place, maps_of
 from .segment import Eyes, NoEyes, segment_eyes
 
 SMALLEST_SIDE = 32  # pixels of the smallest photo that is searched, and of the smallest square
-CLOSE = 112  # pixels of the longer side of a copy in which the eyes of a face that fills the photo are not too large
-LONGEST = (192, 320)  # likewise, for smaller faces
+COPIES = (112, 192, 320)  # pixels of the longer side: for faces that fill the photo, and for ever smaller ones
+IODS_OF = dict(zip(COPIES, (IODS, IODS[1:], IODS[:3])))  # that are searched; others are left to another copy
 MORE = 1  # places that one source may propose beyond those that are asked for
-PROMISING = -1.2  # logit of the first look below which nothing is looked at again, but the very first place
+PROMISING = -1.2  # logit below which a proposed place is only looked at where nothing else is left
 KNOWN = 0.15  # IOD: a place this close to one that was looked at is not looked at again
 AGREE = 0.5  # IOD: a look into a square must find both eyes this close to where the one before saw them
 LOOKS = 2  # into squares, until two agree
@@ -63,7 +64,7 @@ def find_pairs(
         return [NoEyes(f"the photo is smaller than {SMALLEST_SIDE} pixels")]
     pairs: list[Eyes | NoEyes] = []
     seen: list[np.ndarray] = []
-    for points in proposals(model, photo, most + MORE, parts):
+    for points in proposals(photo, most + MORE, parts):
         if not any(errors(points, known).max() < KNOWN for known in seen):
             seen.append(points)
             pairs.append(second_look(model, photo, points, parts, certainty))
@@ -75,35 +76,27 @@ def find_pairs(
     return [max(pairs, key=lambda p: p.confidence)] if pairs else [NoEyes("the channels show no pair of eyes")]
 
 
-def proposals(model, photo: Photo, most: int, parts: EyeParts) -> Iterator[np.ndarray]:
-    """Pairs of points (2, 2) where eyes may be, from the quickest source to the slowest, at most `most` from each."""
-    nets = parts.pair_nets(model.config.branches)[:1]  # it only proposes
+def proposals(photo: Photo, most: int, parts: EyeParts) -> Iterator[np.ndarray]:
+    """Pairs of points (2, 2) where eyes may be, the quickest and likeliest first, at most `most` from each source."""
+    nets = parts.proposal_nets()[:1]  # it only proposes
     longer = max(photo.pixels.shape[:2])
+    copies = [longest for n, longest in enumerate(COPIES) if n == 0 or longer > COPIES[n - 1]]
 
-    def copy(longest: int) -> tuple[torch.Tensor, float]:
+    def seen(longest: int, tilts: tuple[float, ...]) -> list[Place]:
         small, scale = small_copy(photo, longest)
-        return whole_maps(model, small), scale
+        found = places.search(nets, photo_maps(small), most, tilts, IODS_OF[longest])
+        return [p._replace(pose=p.pose.scaled(2 * scale)) for p in found]
 
-    def best(maps: torch.Tensor, scale: float, tilts, iods=places.IODS) -> list[tuple[float, np.ndarray]]:
-        return [(p.logit, p.pose.scaled(2 * scale).points()) for p in places.search(nets, maps, most, tilts, iods)]
+    def best(found: list[Place]) -> Iterator[np.ndarray]:
+        return (p.pose.points() for p in places.apart(found, most) if p.logit > PROMISING)
 
-    smallest, upright, tilted = copy(CLOSE), places.UPRIGHT, places.TILTED
-    close = best(*smallest, upright)
-    yield from (points for _, points in close[:1])
+    upright = seen(copies[0], places.UPRIGHT)
+    yield from itertools.islice(best(upright), 1)
+    upright += [p for longest in copies[1:] for p in seen(longest, places.UPRIGHT)]
+    yield from best(upright)
     yield from detected(photo, most)
-    middle = copy(LONGEST[0])  # the smallest of its sizes is left to the largest copy, whose largest to this one
-    yield from promising(best(*middle, upright, places.IODS[1:]) + close[1:])
-    yield from promising(best(*smallest, tilted))
-    yield from promising(best(*middle, tilted, places.IODS[1:]))
-    if longer > LONGEST[0]:
-        largest = copy(LONGEST[1])
-        yield from promising(best(*largest, upright, places.IODS[:3]))
-        yield from promising(best(*largest, tilted, places.IODS[1:3]))
-
-
-def promising(weighed: list[tuple[float, np.ndarray]]) -> list[np.ndarray]:
-    """The points of the places whose logit is above PROMISING."""
-    return [points for logit, points in weighed if logit > PROMISING]
+    yield from best([p for longest in copies for p in seen(longest, places.TILTED)])
+    yield from (p.pose.points() for p in places.apart(upright, 1))  # where nothing is promising
 
 
 def detected(photo: Photo, most: int) -> list[np.ndarray]:
@@ -124,8 +117,13 @@ def small_copy(photo: Photo, longest: int) -> tuple[np.ndarray, float]:
     return small.astype(np.float32) / white * 2 - 1, scale
 
 
+def photo_maps(picture: np.ndarray) -> torch.Tensor:
+    """Maps of a picture (h, w, 3) alone, without channels, (3, h / 2, w / 2)."""
+    return maps_of(torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None, None])[0]
+
+
 def whole_maps(model, picture: np.ndarray) -> torch.Tensor:
-    """Maps of a picture (h, w, 3) of any shape, (planes, h / 2, w / 2)."""
+    """Maps of what the network makes of a picture (h, w, 3) of any shape, (planes, h / 2, w / 2)."""
     return network_maps(model, torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None])[0]
 
 

@@ -18,15 +18,18 @@ BATCH, HARDER_BATCH = 64, 32
 RATE, HARDER_RATE, LIDS_RATE, DECAY = 5e-3, 3e-3, 2e-3, 0.05
 
 
-def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str]:
-    """The two networks of one half, packed."""
+def fitted(epochs: int, of_half: tuple[int, Lessons]) -> tuple[str, str, str]:
+    """The three networks of one half, packed."""
     half, of = of_half
     torch.manual_seed(half)
-    net = PairNet(of.places[0].shape[1])
-    fit_places(net, *of.places, Course(epochs, line=half))
-    harder = joined([of.places, whole_lessons(net, of.whole, half)])
-    fit_places(net, *harder, Course(min(epochs, HARDER_EPOCHS), HARDER_RATE, HARDER_BATCH, half))
-    return packed(net), packed(fit_outlines(of.mean_eyes, of.lids, half))
+    nets = []
+    for places, whole in ((of.proposals, of.copies), (of.places, of.whole)):
+        net = PairNet(places[0].shape[1])
+        fit_places(net, *places, Course(epochs, line=half))
+        harder = joined([places, whole_lessons(net, whole, half)])
+        fit_places(net, *harder, Course(min(epochs, HARDER_EPOCHS), HARDER_RATE, HARDER_BATCH, half))
+        nets.append(net)
+    return *map(packed, nets), packed(fit_outlines(of.mean_eyes, of.lids, half))
 
 
 class Course(NamedTuple):

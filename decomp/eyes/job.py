@@ -25,7 +25,7 @@ class FindEyes:
         from .finder import find_pairs
 
         photo = photos.load(path, self.max_pixels)
-        pairs = find_pairs(cached(self.model), photo, self.most, certainty=self.certainty)
+        pairs = find_pairs(cached(self.model, rough=True), photo, self.most, certainty=self.certainty)
         rows = [figures(pair) for pair in pairs]
         made.mkdir()
         if pairs[0].found:

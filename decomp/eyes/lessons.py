@@ -1,9 +1,10 @@
 """What the networks of the eyes learn from: squares of layers, cut from photos, and what they should answer there.
 
-`PairNet` learns the two eye points of each photo, other places, and photos without a cat; `OutlineNet` the mean eye at
-those points, then marked eyelids, where there are some.
+`PairNet` learns the two eye points of each photo, other places, and photos without a cat, once from the layers and once
+from the photo itself; `OutlineNet` the mean eye at those points, then marked eyelids, where there are some.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ WITHOUT_LIDS = outline(np.array([[-0.2, 0.03], [0.2, -0.03], [0, -0.16], [0, 0.1
 
 @dataclass(frozen=True)
 class Seen:
-    """Views that went through the network."""
+    """Views and their maps."""
 
     views: list[View]
-    maps: np.ndarray  # (n, 3 (M + 1), CANVAS / 2, CANVAS / 2) float16
+    maps: np.ndarray  # (n, planes, CANVAS / 2, CANVAS / 2) float16
 
 
 Sample = tuple[np.ndarray, Pose, Pose]  # maps as PairNet sees them, the eyes in them, the pose they are cut around
@@ -72,18 +73,26 @@ def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
     return Seen(listed, maps)
 
 
+def unseen(listed: list[View]) -> Seen:
+    """The same for the views themselves, without the network."""
+    pictures = (view.picture.astype(np.float32) / 127.5 - 1 for view in listed)
+    return Seen(listed, np.stack([finder.photo_maps(picture).half().numpy() for picture in pictures]))
+
+
 class Lessons(NamedTuple):
     """Training samples for the networks of one half."""
 
-    places: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`
-    whole: list[tuple[np.ndarray, Pose | None]]  # maps of whole photos, float16, as the first look sees them; the eyes
+    proposals: tuple[np.ndarray, Tensor, Tensor]  # see `place_lessons`; without the network
+    copies: list[tuple[np.ndarray, Pose | None]]  # maps of copies of whole photos, float16, likewise; the eyes in them
+    places: tuple[np.ndarray, Tensor, Tensor]
+    whole: list[tuple[np.ndarray, Pose | None]]  # maps of copies of whole photos
     mean_eyes: tuple[Tensor, Tensor]  # see `outline_lessons`
     lids: tuple[Tensor, Tensor]
 
     @classmethod
     def joined(cls, parts: list["Lessons"]) -> "Lessons":
-        places, whole, mean_eyes, lids = zip(*parts)
-        return cls(joined(places), list(itertools.chain(*whole)), joined(mean_eyes), joined(lids))
+        columns = zip(*parts)
+        return cls(*(list(itertools.chain(*of)) if isinstance(of[0], list) else joined(of) for of in columns))
 
 
 def joined(parts: Iterable[tuple]) -> tuple:
@@ -100,37 +109,35 @@ def lessons(
         others: photos without a cat's eyes, some of which faces are laid on.
         chunk: photos and their numbers, see `views`.
     """
-    model, behind, seed = cached(name), backgrounds(others), chunk[0][0]
-    of = seen(model, [view for number, item in chunk for view in views(item, number, behind)])
-    return [
-        Lessons(
-            place_lessons(of, half, seed),
-            [
-                of_whole(model, item, at)
-                for number, item in chunk
-                if half_of(number, item) == half
-                for at in copies_of(item)
-            ],
-            *(outline_lessons(of, half, lens, lids, seed) for lids in (False, True)),
+    model, behind, seed = cached(name, rough=True), backgrounds(others), chunk[0][0]
+    listed = [view for number, item in chunk for view in views(item, number, behind)]
+    plain, of = unseen(listed), seen(model, listed)
+    layers = functools.partial(finder.whole_maps, model)
+    told = []
+    for half in range(HALVES):
+        own = [item for number, item in chunk if half_of(number, item) == half]
+        copies = [copy(finder.photo_maps, item, at) for item in own for at in copies_of(item)]
+        whole = [copy(layers, item, at) for item in own for at in copies_of(item)[:-1]]
+        outlined = [outline_lessons(of, half, lens, lids, seed) for lids in (False, True)]
+        told.append(
+            Lessons(place_lessons(plain, half, seed), copies, place_lessons(of, half, seed), whole, *outlined)
         )
-        for half in range(HALVES)
-    ]
+    return told
 
 
 def copies_of(item: Marked | Path) -> tuple[int, ...]:
-    """Longer sides of the copies of a photo that the first look sees, and that a network learns from."""
+    """Longer sides of the copies of a photo that are searched, and that a network learns from."""
     cat = isinstance(item, Marked)
     if cat and item.marked_by is not None:
         return ()
-    return (finder.CLOSE, finder.LONGEST[0]) if cat and not item.cropped else (finder.CLOSE,)
+    return finder.COPIES if cat and not item.cropped else finder.COPIES[:2]
 
 
-def of_whole(model: Decomposer, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
-    """The maps of a copy as the first look sees it, and the eyes in them, if it is a cat."""
+def copy(maps, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
+    """The maps of a copy of a photo, and the eyes in them, if it is a cat; `maps`: of a picture."""
     cat = isinstance(item, Marked)
     small, scale = finder.small_copy(photos.load(item.path if cat else item), longest)
-    eyes = places.pose_of(item.eyes / (2 * scale)) if cat else None
-    return finder.whole_maps(model, small).half().numpy(), eyes
+    return maps(small).half().numpy(), places.pose_of(item.eyes / (2 * scale)) if cat else None
 
 
 # ------------------------------------------------------------------------------------------------------------ places

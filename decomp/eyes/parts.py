@@ -23,7 +23,8 @@ class EyeParts:
     judged by the mean of both; a photo that trained one of them is judged by the other alone (`half`).
     """
 
-    places: tuple[str, ...]  # a `PairNet` each: base64 of its weights, float16
+    proposals: tuple[str, ...]  # a `PairNet` each, of the photo alone: base64 of its weights, float16
+    places: tuple[str, ...]  # likewise, of R and the channels
     outlines: tuple[str, ...]  # an `OutlineNet` each
     lens: tuple[
         float, ...
@@ -47,12 +48,13 @@ class EyeParts:
             good = isinstance(given, (list, tuple)) and len(given) == (length or 1)
             if not good or not all(type(n) in (int, float) and abs(n) < 1e6 for n in given):
                 raise ValueError(f"eyes: {name} is not {length or 'a'} finite number{'s' if length else ''}")
-        for name, kind in {"places": PairNet, "outlines": OutlineNet}.items():
+        for name, kind in {"proposals": PairNet, "places": PairNet, "outlines": OutlineNet}.items():
             given = values[name]
             if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= HALVES:
                 raise ValueError(f"eyes: {name} is not one or {HALVES} networks")
             for text in given:
-                _network(kind, text if isinstance(text, str) else "", branches, f"eyes: {name}")
+                layers = 1 if name == "proposals" else branches + 1
+                _network(kind, text if isinstance(text, str) else "", layers, f"eyes: {name}")
         return cls(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in values.items()})
 
     def to_dict(self) -> dict:
@@ -61,18 +63,21 @@ class EyeParts:
     def half(self, number: int) -> "EyeParts":
         """The networks trained on the other half of the photos; `number`: the photo's half, see `Marked.half`."""
         other = lambda nets: nets[1 - number : 2 - number] if len(nets) == HALVES else nets
-        return replace(self, places=other(self.places), outlines=other(self.outlines))
+        return replace(self, **{name: other(getattr(self, name)) for name in ("proposals", "places", "outlines")})
 
     def confidence(self, logit: float) -> float:
         """Estimated probability that both centres are right, from the logit of the second look."""
         a, b = self.certainty
         return float(1 / (1 + np.exp(-np.clip(a * logit + b, -50, 50))))
 
+    def proposal_nets(self) -> list[PairNet]:
+        return [_network(PairNet, text, 1, "eyes: proposals") for text in self.proposals]
+
     def pair_nets(self, branches: int) -> list[PairNet]:
-        return [_network(PairNet, text, branches, "eyes: places") for text in self.places]
+        return [_network(PairNet, text, branches + 1, "eyes: places") for text in self.places]
 
     def outline_nets(self, branches: int) -> list[OutlineNet]:
-        return [_network(OutlineNet, text, branches, "eyes: outlines") for text in self.outlines]
+        return [_network(OutlineNet, text, branches + 1, "eyes: outlines") for text in self.outlines]
 
     @functools.cached_property
     def lens_polygon(self) -> np.ndarray:
@@ -119,6 +124,6 @@ def unpacked(text: str, net: nn.Module, name: str = "network") -> nn.Module:
     return net.eval()
 
 
-@functools.lru_cache(maxsize=8)  # a model's networks serve every photo
-def _network(kind: type, text: str, branches: int, name: str) -> nn.Module:
-    return unpacked(text, kind(3 * (branches + 1)), name)
+@functools.lru_cache(maxsize=12)  # a model's networks serve every photo
+def _network(kind: type, text: str, layers: int, name: str) -> nn.Module:
+    return unpacked(text, kind(3 * layers), name)

@@ -37,8 +37,8 @@ def mark(name: str, parts: EyeParts, item: tuple[int, Path]) -> Marked | None:
     number, path = item
     half = half_of(number, path)
     own = parts.half(1 - half)  # what this half taught
-    model, photo = cached(name), photos.load(path)
-    points = next(finder.proposals(model, photo, 1, own), None)  # what follows is for harder photos, and slow
+    model, photo = cached(name, rough=True), photos.load(path)
+    points = next(finder.proposals(photo, 1, own), None)  # what follows is for harder photos, and slow
     if points is None:
         return None
     pair = finder.second_look(model, photo, points, own, SURE)

@@ -6,6 +6,7 @@ the running average, the generator to use.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,10 +80,9 @@ def save_compact(folder: Path, parts: dict[str, nn.Module], images: int) -> None
 def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
     """Read the networks of a `compact/` folder; returns the images they were trained for if everything fits, else 0.
 
-    A start without `pairs` gives each pair the style of its target.
-
     If the number of classes or the size of the photos differs, the layers that depend on it keep their random
-    initialisation: each branch's styles, the critic's logits and last blocks. So does a gate that the start lacks.
+    initialisation: each branch's styles, the critic's logits and last blocks. So do gates and
+    turns that the start lacks.
 
     Raises:
         ValueError: a file is missing or damaged.
@@ -100,22 +100,18 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
         except Exception as error:  # safetensors has errors of its own
             raise ValueError(f"{file}: is damaged, cut short, or no checkpoint: {_reason(error)}") from error
         own = parts[name].state_dict()
-        stored |= {key: for_pairs(value, own[key]) for key, value in stored.items() if key.endswith("style.weight")}
         other = {key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key))}
         new = ("head.", "blocks.", "gate.")
-        renewed = {key for key in other if key.endswith("style.weight") or key.startswith(new)}
+        renewed = {key for key in other if key.endswith("style.weight") or ".turn." in key or key.startswith(new)}
         fits = fits and not renewed
         kept = {key: value for key, value in stored.items() if key not in renewed}
+        copies = {key: stored.get(key.replace("turn.", "")) for key in renewed if re.search(r"turn\.(?!style)", key)}
+        copies = {key: value for key, value in copies.items() if value is not None}  # turns begin as their branch
         try:
-            parts[name].load_state_dict({key: own[key] for key in renewed & own.keys()} | kept)
+            parts[name].load_state_dict({key: own[key] for key in renewed & own.keys()} | copies | kept)
         except RuntimeError as error:
             raise ValueError(f"{file}: does not fit the model of this configuration: {_reason(error)}") from error
     return images if fits else 0
-
-
-def for_pairs(styles: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """The styles of K targets (K, n), repeated for each source, if `own` are those of all K x K pairs."""
-    return styles.repeat(len(styles), 1) if len(own) == len(styles) ** 2 else styles
 
 
 def _shape(tensor: torch.Tensor | None) -> tuple | None:

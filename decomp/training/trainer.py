@@ -54,7 +54,7 @@ class TrainConfig:
     wrong: float = 0.0  # the critic also sees real photos of other classes as wrong, with this weight
     # weights of the generator's terms, see losses.py: a number, or knots (images, weight) with straight lines between
     transfer: Schedule = ((0, 0.0),)  # the critic's answer to samples of another target class, beside that to all
-    fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples
+    fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples; with `turning` on all
     perceptual: Schedule = ((0, 0.0),)  # the same on feature maps of EfficientNet-Lite0
     cancel: Schedule = ((0, 0.0),)  # what each channel draws against the details it should be a part of
     overlap: Schedule = ((0, 0.0),)  # squared correlation between channels: what one shows another need not repeat
@@ -71,6 +71,7 @@ class TrainConfig:
     asked: Schedule = ((0, 0.0),)  # what a channel carries beside `asked_for`
     asked_for: tuple[str, ...] = ()  # one text a channel, see asked.py
     smooth: float = 0.0  # TV(R)/TV(x) is held below this by a hinge; 0 turns the hinge off
+    turning: bool = False  # only the turns learn (model setting `turns`), from samples of another class alone
     settled: int = 0  # images after which the diffusion is no longer trained, for faster steps; 0: always trained
     branch_dropout: float = 0.0  # share of the branches left out of a sample's sum, at random
     ema: int = 4_000  # half-life of the running average of the weights, in images; ramps up from zero
@@ -181,8 +182,9 @@ class Trainer:
         if config.batch % unit:
             raise ValueError(f"batch is {config.batch}; with these processes and parts it must be a multiple of {unit}")
 
-        for term, setting in (("coding", "codes"), ("gates", "gated")):
-            if config.uses(term) and not getattr(model, setting):
+        for term, setting in (("coding", "codes"), ("gates", "gated"), ("turning", "turns")):
+            used = config.turning if term == "turning" else config.uses(term)
+            if used and not getattr(model, setting):
                 raise ValueError(f"the training setting {term} needs the model setting {setting}, which is not set")
         if config.uses("asked") and len(config.asked_for) != model.branches:
             raise ValueError(f"asked_for has {len(config.asked_for)} texts; accepted: {model.branches}, one a channel")
@@ -199,6 +201,10 @@ class Trainer:
         )
         self.networks = {"average": self.average, "generator": self.g, "discriminator": self.d}
         self.parts = self.networks | {"opt_g": self.opt_g, "opt_d": self.opt_d}
+        if config.turning:
+            self.g.requires_grad_(False)
+            for branch in self.g.branches:
+                branch.turn.requires_grad_(True)
         self.images = self.steps = 0
         if (folder / "state.pt").exists():
             self.images, self.steps = checkpoint.load_state(folder, self.parts, self.device)
@@ -206,6 +212,8 @@ class Trainer:
                 group["lr"] = config.lr
         elif start:
             self.images = checkpoint.load_compact(start, self.networks)
+            if config.turning:  # what stays as it is, is what will be used
+                self.g.load_state_dict(self.average.state_dict())
         # what the passes go through: the same networks, averaging gradients over processes
         self.run_g, self.run_d = self.processes.wrap(self.g), self.processes.wrap(self.d)
         if config.compile:
@@ -219,7 +227,9 @@ class Trainer:
             except Unavailable as error:
                 raise ValueError(f"the term perceptual cannot be had: {error}") from error
         margin = SHIFT - 1 if self.twins else 0
-        self.photos = Photos(data, "train", model.domains, model.size, config.seed, config.memory, margin=margin)
+        self.photos = Photos(
+            data, "train", model.domains, model.size, config.seed, config.memory, margin=margin, turned=config.turning
+        )
         self.held_out = Photos(data, "val", model.domains, model.size, limit=16)
         if self.processes.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -334,19 +344,23 @@ class Trainer:
         Those that cost a pass, or need twins, are only there where their weight is above 0 now.
         """
         v, same = output.channels, target == y
-        bands = losses.bands(v)
-        whole = torch.where(same[:, None, None, None], losses.details(x), v.sum(dim=1))
+        held = same | self.config.turning  # samples that are held to the photo
         terms = {
             "smooth": losses.smoothness(output.residual, x, self.config.smooth or float("inf")),
-            "tint": losses.tint(output.residual, x),
-            "fidelity": losses.fidelity(f, x, same),
-            "cancel": losses.cancellation(v, whole),
+            "fidelity": losses.fidelity(f, x, held),
             "overlap": losses.overlap(v),
             "offset": losses.offset(v, self.g.config.patch),
-            "exclusive": losses.exclusive(bands),
-            "balance": losses.balance(bands),
-            "stamp": losses.stamp(v.chunk(2)[0] if self.twins else v),
         }
+        if self.weight("tint"):
+            terms["tint"] = losses.tint(output.residual, x)
+        if self.weight("cancel"):
+            whole = torch.where(same[:, None, None, None], losses.details(x), v.sum(dim=1))
+            terms["cancel"] = losses.cancellation(v, whole)
+        if self.weight("exclusive") or self.weight("balance"):
+            bands = losses.bands(v)
+            terms |= {"exclusive": losses.exclusive(bands), "balance": losses.balance(bands)}
+        if self.weight("stamp"):
+            terms["stamp"] = losses.stamp(v.chunk(2)[0] if self.twins else v)
         if self.twins:
             terms["mirror"] = losses.twin(v, self.shift)
         if self.weight("asked"):
@@ -355,7 +369,7 @@ class Trainer:
             terms["mesh"] = losses.mesh(v)
         if self.weight("perceptual"):
             with self.low_precision():
-                terms["perceptual"] = losses.perceptual(self.feature_maps, f, x, same)
+                terms["perceptual"] = losses.perceptual(self.feature_maps, f, x, held)
         if self.weight("coding"):
             terms["coding"] = coding_loss(v.square().mean(dim=(2, 3, 4)), self.code, target)
         if self.weight("gates"):

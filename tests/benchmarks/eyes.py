@@ -83,7 +83,7 @@ def chan_vese(found: list[Path]) -> Seconds:
     """Chan-Vese on V of a copy of each photo, the second one that the network sees, and the pair that it shows."""
     started = now()
     for path in found:
-        copy, _ = finder.small_copy(photos.load(path), finder.LONGEST[0])
+        copy, _ = finder.small_copy(photos.load(path), finder.COPIES[1])
         evaluate.whole_square(np.max(copy, axis=2))
     return now() - started
 
@@ -95,7 +95,7 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else COUNT
     found = everything[:: max(1, len(everything) // count)][:count]
     few, rest = found[:2], len(found) - 2
-    cached("animals")
+    cached("animals", rough=True)
     run(few, 1)  # compiled, and in memory
     starts = {n: run(few, n) for n in (1, 2)}
     rates = {n: (run(found, n) - starts[n]).rates(rest) for n in (1, 2)}
