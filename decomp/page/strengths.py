@@ -131,8 +131,9 @@ class Mixer:
         )
         with gr.Accordion("Another class (an experiment)", open=False, elem_id="classes"):
             gr.HTML(
-                '<p class="says">Each channel can be drawn as another class. The bundled models change little so; '
-                "their cards say how much. This runs the network.</p>"
+                '<p class="says">Each channel can be drawn as another class: a cat with the nose of a dog. Nose, eyes '
+                "and fur are painted anew, the shape stays; often it looks painted. The model \u201casked\u201d "
+                "changes little. This runs the network.</p>"
             )
             self.everything = gr.Dropdown([OWN], value=OWN, label="All channels", filterable=False)
             with gr.Row():
