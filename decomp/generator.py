@@ -163,8 +163,10 @@ class Branch(nn.Module):
         self, phi: Float[Tensor, "b 3 h w"], source: Int[Tensor, "b"], target: Int[Tensor, "b"]
     ) -> Float[Tensor, "b 3 h w"]:
         """v_k of photos of the class `source`, turned into `target`; for branches with a `turn`."""
-        s = self.style(target) + self.turn.style(source * self.turn.classes + target)
-        return self.drawn(self.turn, self.turn(self.encoded(phi), s), s)
+        turn = self.turn
+        assert turn is not None, "this model has no turns"
+        s = self.style(target) + turn.style(source * turn.classes + target)
+        return self.drawn(turn, turn(self.encoded(phi), s), s)
 
     def encoded(self, phi: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h2 w2"]:
         x = self.from_rgb(F.pixel_unshuffle(phi, self.patch))

@@ -67,7 +67,7 @@ class Painter(torch.nn.Module):
         super().__init__()
         self.obeys, self.split = obeys, torch.nn.Linear(1, 1)
 
-    def forward(self, x, target):
+    def forward(self, x, target, source=None):
         residual = 0.1 * x
         channels = torch.zeros(len(x), 3, *x.shape[1:])
         channels[:, 0] = self.obeys * COLOURS[target]

@@ -149,7 +149,7 @@ def test_without_a_place_for_the_cache_it_runs_all_the_same(toy, tmp_path, monke
 
 
 def test_auto_falls_back_with_one_line(toy, monkeypatch, caplog):
-    def broken(network):
+    def broken(network, rough):
         raise RuntimeError("no such instruction\nand much more")
 
     monkeypatch.setattr(runtime, "compiled", broken)

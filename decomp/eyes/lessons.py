@@ -119,9 +119,7 @@ def lessons(
         copies = [copy(finder.photo_maps, item, at) for item in own for at in copies_of(item)]
         whole = [copy(layers, item, at) for item in own for at in copies_of(item)[:-1]]
         outlined = [outline_lessons(of, half, lens, lids, seed) for lids in (False, True)]
-        told.append(
-            Lessons(place_lessons(plain, half, seed), copies, place_lessons(of, half, seed), whole, *outlined)
-        )
+        told.append(Lessons(place_lessons(plain, half, seed), copies, place_lessons(of, half, seed), whole, *outlined))
     return told
 
 
