@@ -365,12 +365,6 @@ def test_details_are_what_a_coarse_grid_does_not_hold():
     assert losses.details(fine).std() > 0.9
 
 
-def test_transfer_is_of_the_samples_of_another_class():
-    unconvinced, other = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([False, True, True])
-    assert losses.transfer(unconvinced, other).item() == 3
-    assert losses.transfer(unconvinced, torch.zeros(3, dtype=torch.bool)).item() == 0
-
-
 def test_wrong_class_asks_the_critic_to_deny_other_classes():
     y = torch.tensor([0, 1])
     sure = torch.tensor([[9.0, -20.0, -20.0], [-20.0, -9.0, -20.0]])

@@ -156,14 +156,16 @@ def regenerated() -> Image.Image:
 
 
 def classes() -> Image.Image:
-    """Every animal as each class; channels of one class beside those of another."""
+    """Every animal turned into each class, at the size the model was trained at; E stays that of the photo."""
     rows = []
     for name in ANIMALS:
-        photo, d = PHOTOS[name], decomposed(name)
-        model, row = decomp.load("animals"), [("photo", d.picture)]
+        whole, model = decomposed(name), decomp.load("animals")
+        d = model.decompose(whole.photo, PHOTOS[name]["domain"], box=whole.box)
+        row = [("photo", d.picture)]
         for target in model.config.domains:
-            other = model.decompose(d.photo, photo["domain"], target, SIDE["animals"], d.box)
-            row.append((f"re-generated as {target}", other.regenerated))
+            caption = f"re-generated as {target}" if target == d.domain else f"turned into {target}"
+            picture = d.regenerated if target == d.domain else model.transfer(d, target).regenerated + d.unexplained
+            row.append((caption, picture))
         rows.append(row)
     return grid([[cell for row in rows[i : i + 2] for cell in row] for i in range(0, len(rows), 2)])
 
@@ -333,7 +335,8 @@ PAGE = {  # picture: what it shows
     sum_of_layers: "A photo is R + the channels + E, exactly. Changing the strengths of some channels edits it.",
     before_after: "Presets, pasted back into the whole photo. Outside the face no bit changes.",
     regenerated: "Re-generated photos: R, f(x) = R + sum of the channels, and E = x - f(x), what f leaves out.",
-    classes: "The same photos re-generated as each class of the model: the class is an input of every branch.",
+    classes: "The same photos turned into each class of the model: nose, eyes and fur are painted anew, R stays. "
+    "The class is an input of every branch.",
     raised: "Each channel alone with its contrast raised; mid-grey is zero (the paper's figure 10).",
     added: "Each channel added once more to the re-generated picture, not amplified (figure 11).",
     asked: 'The model "asked": each channel was told in training what it may carry. Each with its contrast raised, '

@@ -37,11 +37,6 @@ def wrong_class(logits: Float[Tensor, "b domains"], y: Int[Tensor, "b"]) -> Floa
     return (F.softplus(logits) * others).sum() / others.sum()
 
 
-def transfer(unconvinced: Float[Tensor, "b"], other: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Mean adversarial loss of the samples whose target is another class."""
-    return unconvinced[other].sum() / other.sum().clamp_min(1)
-
-
 def fidelity(f: Float[Tensor, "b 3 h w"], x: Float[Tensor, "b 3 h w"], same: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
     """Mean |f - x| of the photos whose target is their own class."""
     return (f - x).abs().mean(dim=(1, 2, 3))[same].sum() / same.sum().clamp_min(1)

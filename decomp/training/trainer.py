@@ -53,7 +53,6 @@ class TrainConfig:
     r1: float = 1.0  # gamma of the R1 penalty, applied every 8th step and times 8
     wrong: float = 0.0  # the critic also sees real photos of other classes as wrong, with this weight
     # weights of the generator's terms, see losses.py: a number, or knots (images, weight) with straight lines between
-    transfer: Schedule = ((0, 0.0),)  # the critic's answer to samples of another target class, beside that to all
     fidelity: Schedule = ((0, 0.0),)  # L1(f(x, y), x) on same-class samples; with `turning` on all
     perceptual: Schedule = ((0, 0.0),)  # the same on feature maps of EfficientNet-Lite0
     cancel: Schedule = ((0, 0.0),)  # what each channel draws against the details it should be a part of
@@ -328,9 +327,7 @@ class Trainer:
                 output, f = ready or self.generate(x, y, target)
                 with self.low_precision():
                     logits = self.d(f).float()
-                unconvinced = F.softplus(-of_class(logits, target))
-                terms = {"g": unconvinced.mean(), "transfer": losses.transfer(unconvinced, target != y)}
-                terms |= self.terms(x, y, target, output, f)
+                terms = {"g": F.softplus(-of_class(logits, target)).mean()} | self.terms(x, y, target, output, f)
                 loss = terms["g"] + sum(weights[name] * terms[name] for name in weights)
                 (loss / len(batch)).backward()
             for name, term in terms.items():
