@@ -153,7 +153,7 @@ def test_likeness(config, data):
     assert figures["psnr"] > figures["psnr_of_residual"] and figures["lpips_vgg"] < figures["lpips_vgg_of_residual"]
     exact = painter(config, obeys=0)
     nothing = lambda x: torch.zeros(len(x), 3, *x.shape[1:])
-    exact.generator.forward = lambda x, y: Output(x, nothing(x), nothing(x))
+    exact.generator.forward = lambda x, y, source=None: Output(x, nothing(x), nothing(x))
     figures = evaluate(exact, data, per_domain=3)
     assert figures["ssim"] == pytest.approx(1) and figures["lpips_vgg"] == 0 and figures["tv_ratio"] == pytest.approx(1)
 
@@ -265,8 +265,8 @@ def test_no_batch_of_channels_outlives_the_next(toy, data, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 2)
     alive, most, plain = [], [0], toy.generator.forward
 
-    def forward(x, target):
-        output = plain(x, target)
+    def forward(x, target, source=None):
+        output = plain(x, target, source=source)
         alive.append(weakref.ref(output.channels))
         most[0] = max(most[0], sum(ref() is not None for ref in alive))
         return output
