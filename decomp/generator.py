@@ -280,19 +280,18 @@ class BranchedGenerator(nn.Module, PyTorchModelHubMixin, **HUB):
         if not len(which):
             return phi[:, :0]
         inputs = phi.unbind(dim=1)  # one gradient for all, where phi[:, k] would have one of this size each
-        sources = [target[:, k] if source is None or not self.config.turns else source for k in which]
-        parts = [(self.branches[k], inputs[k], of, target[:, k]) for k, of in zip(which, sources)]
+        source = source if self.config.turns else None
+        parts = [(self.branches[k], inputs[k], target[:, k]) for k in which]
         gates = self.gate(phi)[:, list(which)] if self.gate else None
         if gates is not None and not self.training:  # closed branches are not computed
-            return torch.stack([_where_open(z, *part) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)
-        channels = torch.stack([_channel(*part) for part in parts], dim=1)
+            return torch.stack([_where_open(z, *part, source) for z, part in zip(gates.bool().unbind(1), parts)], dim=1)
+        channels = torch.stack([_channel(*part, source) for part in parts], dim=1)
         return channels if gates is None else channels * gates[:, :, None, None, None]
 
 
-def _channel(branch: nn.Module, phi: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """v_k of photos that keep their class, and of those that are turned."""
-    turned = source != target
-    if not turned.any():
+def _channel(branch: nn.Module, phi: Tensor, target: Tensor, source: Tensor | None) -> Tensor:
+    """v_k of photos that keep their class, and of those that are turned; without a source all keep it."""
+    if source is None or not (turned := source != target).any():
         return branch(phi, target)
     if turned.all():
         return branch.turned(phi, source, target)
@@ -301,9 +300,9 @@ def _channel(branch: nn.Module, phi: Tensor, source: Tensor, target: Tensor) -> 
     return torch.cat([own, branch.turned(phi[turned], source[turned], target[turned])])[order.argsort()]
 
 
-def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, source: Tensor, target: Tensor) -> Tensor:
+def _where_open(z: Bool[Tensor, "b"], branch: nn.Module, phi: Tensor, target: Tensor, source: Tensor | None) -> Tensor:
     """v_k, computed for the photos whose gate is open only; 0 for the others."""
     v = torch.zeros_like(phi)
     if z.any():
-        v[z] = _channel(branch, phi[z], source[z], target[z]).to(v.dtype)
+        v[z] = _channel(branch, phi[z], target[z], None if source is None else source[z]).to(v.dtype)
     return v

@@ -188,6 +188,9 @@ def test_turns_learn_alone(data, tmp_path):
     resumed.run()
     with torch.no_grad():
         assert torch.allclose(resumed.average(x, y, source=y).image, kept, atol=1e-6)
+    third = Trainer(MODEL, config(), data, tmp_path / "without", start=tmp_path / "second/compact")
+    with torch.no_grad():
+        assert torch.allclose(third.average(x, y).image, kept, atol=1e-2)  # and a run without turns can begin from it
     with pytest.raises(ValueError, match="turning needs the model setting turns"):
         Trainer(MODEL, config(turning=True), data, tmp_path / "third")
 

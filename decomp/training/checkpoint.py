@@ -6,7 +6,6 @@ the running average, the generator to use.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,8 +80,8 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
     """Read the networks of a `compact/` folder; returns the images they were trained for if everything fits, else 0.
 
     If the number of classes or the size of the photos differs, the layers that depend on it keep their random
-    initialisation: each branch's styles, the critic's logits and last blocks. So do gates and
-    turns that the start lacks.
+    initialisation: each branch's styles, the critic's logits and last blocks. So does a gate that the start lacks; a
+    turn begins as its branch. Turns that this run lacks are left out.
 
     Raises:
         ValueError: a file is missing or damaged.
@@ -105,10 +104,13 @@ def load_compact(folder: Path, parts: dict[str, nn.Module]) -> int:
         renewed = {key for key in other if key.endswith("style.weight") or ".turn." in key or key.startswith(new)}
         fits = fits and not renewed
         kept = {key: value for key, value in stored.items() if key not in renewed}
-        copies = {key: stored.get(key.replace("turn.", "")) for key in renewed if re.search(r"turn\.(?!style)", key)}
-        copies = {key: value for key, value in copies.items() if value is not None}  # turns begin as their branch
+        begun = {key: own[key] for key in renewed & own.keys()}
+        for key in begun:
+            twin = key.replace(".turn.", ".")
+            if ".turn." in key and ".style." not in key and twin in stored:
+                begun[key] = stored[twin]
         try:
-            parts[name].load_state_dict({key: own[key] for key in renewed & own.keys()} | copies | kept)
+            parts[name].load_state_dict(begun | kept)
         except RuntimeError as error:
             raise ValueError(f"{file}: does not fit the model of this configuration: {_reason(error)}") from error
     return images if fits else 0

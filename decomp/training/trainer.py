@@ -181,8 +181,8 @@ class Trainer:
         if config.batch % unit:
             raise ValueError(f"batch is {config.batch}; with these processes and parts it must be a multiple of {unit}")
 
-        for term, setting in (("coding", "codes"), ("gates", "gated"), ("turning", "turns")):
-            used = config.turning if term == "turning" else config.uses(term)
+        needed = (("coding", "codes", config.uses("coding")), ("gates", "gated", config.uses("gates")))
+        for term, setting, used in (*needed, ("turning", "turns", config.turning)):
             if used and not getattr(model, setting):
                 raise ValueError(f"the training setting {term} needs the model setting {setting}, which is not set")
         if config.uses("asked") and len(config.asked_for) != model.branches:
@@ -338,7 +338,7 @@ class Trainer:
     def terms(self, x: Tensor, y: Tensor, target: Tensor, output: Output, f: Tensor) -> dict[str, Tensor]:
         """The generator's terms beside the adversarial one, by the names of their weights.
 
-        Those that cost a pass, or need twins, are only there where their weight is above 0 now.
+        Those that cost time, or need twins, are only there where their weight is above 0 now.
         """
         v, same = output.channels, target == y
         held = same | self.config.turning  # samples that are held to the photo
