@@ -522,7 +522,7 @@ def test_each_half_marks_its_own_photos(folder, number, monkeypatch):
     asked, look = [], finder.second_look
     monkeypatch.setattr(finder, "second_look", lambda *args: asked.append(args[3]) or look(*args))
     m = unmarked.mark("animals", parts, (number, folder / "cat.jpg"))
-    assert m.half == number and lessons.copies_of(m) == ()
+    assert m.half == number and lessons.copies_of(m) == []
     assert asked[0].places == parts.places[number : number + 1] and len(asked[0].outlines) == 1
     assert errors(m.eyes, np.array([[174, 107], [320, 132]])).max() < 0.1  # by hand, the pupils
     assert unmarked.mark("animals", replace(parts, certainty=(1.0, -50.0)), (number, folder / "cat.jpg")) is None

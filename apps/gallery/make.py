@@ -163,9 +163,10 @@ def classes() -> Image.Image:
         d = model.decompose(whole.photo, PHOTOS[name]["domain"], box=whole.box)
         row = [("photo", d.picture)]
         for target in model.config.domains:
-            caption = f"re-generated as {target}" if target == d.domain else f"turned into {target}"
-            picture = d.regenerated if target == d.domain else model.transfer(d, target).regenerated + d.unexplained
-            row.append((caption, picture))
+            if target == d.domain:
+                row.append((f"re-generated as {target}", d.regenerated))
+            else:
+                row.append((f"turned into {target}", model.transfer(d, target).regenerated + d.unexplained))
         rows.append(row)
     return grid([[cell for row in rows[i : i + 2] for cell in row] for i in range(0, len(rows), 2)])
 

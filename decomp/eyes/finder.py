@@ -6,6 +6,7 @@ decomposed, and its logit there is what the confidence is calibrated on. The bes
 and settles most photos.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -82,9 +83,14 @@ def proposals(photo: Photo, most: int, parts: EyeParts) -> Iterator[np.ndarray]:
     longer = max(photo.pixels.shape[:2])
     copies = [longest for n, longest in enumerate(COPIES) if n == 0 or longer > COPIES[n - 1]]
 
-    def seen(longest: int, tilts: tuple[float, ...]) -> list[Place]:
+    @functools.cache
+    def copy(longest: int) -> tuple[torch.Tensor, float]:
         small, scale = small_copy(photo, longest)
-        found = places.search(nets, photo_maps(small), most, tilts, IODS_OF[longest])
+        return photo_maps(small), scale
+
+    def seen(longest: int, tilts: tuple[float, ...]) -> list[Place]:
+        maps, scale = copy(longest)
+        found = places.search(nets, maps, most, tilts, IODS_OF[longest])
         return [p._replace(pose=p.pose.scaled(2 * scale)) for p in found]
 
     def best(found: list[Place]) -> Iterator[np.ndarray]:

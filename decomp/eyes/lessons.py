@@ -4,7 +4,6 @@
 from the photo itself; `OutlineNet` the mean eye at those points, then marked eyelids, where there are some.
 """
 
-import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def seen(model: Decomposer, listed: list[View], batch: int = 8) -> Seen:
     return Seen(listed, maps)
 
 
-def unseen(listed: list[View]) -> Seen:
+def seen_plainly(listed: list[View]) -> Seen:
     """The same for the views themselves, without the network."""
     pictures = (view.picture.astype(np.float32) / 127.5 - 1 for view in listed)
     return Seen(listed, np.stack([finder.photo_maps(picture).half().numpy() for picture in pictures]))
@@ -111,31 +110,27 @@ def lessons(
     """
     model, behind, seed = cached(name, rough=True), backgrounds(others), chunk[0][0]
     listed = [view for number, item in chunk for view in views(item, number, behind)]
-    plain, of = unseen(listed), seen(model, listed)
-    layers = functools.partial(finder.whole_maps, model)
+    plain, of = seen_plainly(listed), seen(model, listed)
     told = []
     for half in range(HALVES):
-        own = [item for number, item in chunk if half_of(number, item) == half]
-        copies = [copy(finder.photo_maps, item, at) for item in own for at in copies_of(item)]
-        whole = [copy(layers, item, at) for item in own for at in copies_of(item)[:-1]]
+        own = [copies_of(item) for number, item in chunk if half_of(number, item) == half]
+        copies = [(finder.photo_maps(small).half().numpy(), eyes) for each in own for small, eyes in each]
+        whole = [(finder.whole_maps(model, small).half().numpy(), eyes) for each in own for small, eyes in each[:-1]]
         outlined = [outline_lessons(of, half, lens, lids, seed) for lids in (False, True)]
         told.append(Lessons(place_lessons(plain, half, seed), copies, place_lessons(of, half, seed), whole, *outlined))
     return told
 
 
-def copies_of(item: Marked | Path) -> tuple[int, ...]:
-    """Longer sides of the copies of a photo that are searched, and that a network learns from."""
+def copies_of(item: Marked | Path) -> list[tuple[np.ndarray, Pose | None]]:
+    """The copies of a photo that are searched, and that a network learns from; in each the eyes, if it is a cat."""
     cat = isinstance(item, Marked)
     if cat and item.marked_by is not None:
-        return ()
-    return finder.COPIES if cat and not item.cropped else finder.COPIES[:2]
-
-
-def copy(maps, item: Marked | Path, longest: int) -> tuple[np.ndarray, Pose | None]:
-    """The maps of a copy of a photo, and the eyes in them, if it is a cat; `maps`: of a picture."""
-    cat = isinstance(item, Marked)
-    small, scale = finder.small_copy(photos.load(item.path if cat else item), longest)
-    return maps(small).half().numpy(), places.pose_of(item.eyes / (2 * scale)) if cat else None
+        return []
+    photo, copies = photos.load(item.path if cat else item), []
+    for longest in finder.COPIES if cat and not item.cropped else finder.COPIES[:2]:
+        small, scale = finder.small_copy(photo, longest)
+        copies.append((small, places.pose_of(item.eyes / (2 * scale)) if cat else None))
+    return copies
 
 
 # ------------------------------------------------------------------------------------------------------------ places
