@@ -114,16 +114,18 @@ def mesh_ratios(v: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "8 m"]:
     """
     near = torch.arange(-4, 5, device=v.device)
 
-    def waves(n: int) -> Float[Tensor, "72 n"]:
-        """Cosine, then sine, of these frequencies only, with the window."""
+    def waves(n: int) -> Float[Tensor, "73 n"]:
+        """Cosine, then sine, of these frequencies only, with the window; last what takes the mean."""
         frequencies = (torch.arange(4, device=v.device)[:, None] * n // 4 + near).flatten()
         phase = 2 * torch.pi * torch.outer(frequencies, torch.arange(n, device=v.device)) / n
-        return torch.cat([phase.cos(), phase.sin()]) * torch.hann_window(n, device=v.device)
+        windowed = torch.cat([phase.cos(), phase.sin()]) * torch.hann_window(n, device=v.device)
+        return torch.cat([windowed, torch.full_like(phase[:1], 1 / n)])
 
     rows, columns = map(waves, v.shape[-2:])
-    transform = rows @ (v @ columns.mT)  # (B, M, 3, 72, 72)
+    transform = rows @ (v @ columns.mT)  # (B, M, 3, 73, 73)
+    transform, mean = transform[..., :-1, :-1], transform[..., -1:, -1:]
     # of v without its mean
-    transform = transform - v.mean(dim=(3, 4), keepdim=True) * torch.outer(rows.sum(dim=1), columns.sum(dim=1))
+    transform = transform - mean * torch.outer(rows[:-1].sum(dim=1), columns[:-1].sum(dim=1))
     (cc, cs), (sc, ss) = (half.chunk(2, dim=4) for half in transform.chunk(2, dim=3))
     power = ((cc - ss).square() + (cs + sc).square()).mean(dim=(0, 2))  # (M, 36, 36)
     power = power.unflatten(1, (4, 9)).unflatten(3, (4, 9))

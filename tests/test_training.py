@@ -19,6 +19,7 @@ from decomp.config import ModelConfig
 from decomp.generator import BranchedGenerator
 from decomp.training import checkpoint, losses
 from decomp.training.log import Record
+from decomp.training.moments import covariance, inner, light_and_energy
 from decomp.training.trainer import TrainConfig, Trainer
 
 pytestmark = pytest.mark.slow  # whole trainings
@@ -332,7 +333,21 @@ def test_tint_is_of_colours_not_of_details():
 
 def cancelled(*channels, **options) -> float:
     v = torch.stack(channels, 1)
-    return losses.cancellation(v, v.sum(dim=1), **options).item()
+    return losses.cancellation(v, v.sum(dim=1), light_and_energy(v), **options).item()
+
+
+def test_sums_over_channels_and_their_gradients():
+    """Against autograd's own, in double precision."""
+    torch.manual_seed(0)
+    v = torch.randn(2, 3, 3, 4, 5, dtype=torch.double, requires_grad=True)
+    picture = torch.randn(2, 3, 4, 5, dtype=torch.double, requires_grad=True)
+    light, energy = light_and_energy(v)
+    assert torch.allclose(light, v.mean(dim=2)) and torch.allclose(energy, v.square().mean(dim=2))
+    assert torch.allclose(inner(v, picture), (v * picture[:, None]).mean(dim=2))
+    flat = v[0].flatten(1)
+    assert torch.allclose(covariance(v)[0], flat.cov(correction=0))
+    for sums, of in ((light_and_energy, (v,)), (inner, (v, picture)), (covariance, (v,))):
+        assert torch.autograd.gradcheck(sums, of)
 
 
 def test_cancellation_is_what_branches_undo():
@@ -407,19 +422,19 @@ def test_exclusive_is_low_where_each_place_has_one_channel():
     grey = x.mean(dim=1, keepdim=True).expand_as(x)
     by_band = torch.stack([grey, x - grey], 1)
     shared = torch.stack([x, x], 1)
-    assert losses.exclusive(losses.bands(shared)).item() > 0.99
-    assert losses.exclusive(losses.bands(by_place)).item() < 0.3
-    assert losses.exclusive(losses.bands(by_band)).item() < 0.1
+    assert losses.exclusive(losses.bands(light_and_energy(shared))).item() > 0.99
+    assert losses.exclusive(losses.bands(light_and_energy(by_place))).item() < 0.3
+    assert losses.exclusive(losses.bands(light_and_energy(by_band))).item() < 0.1
 
 
 def test_balance_and_stamp():
     torch.manual_seed(0)
     v = torch.randn(4, 3, 3, 16, 16)
-    assert losses.balance(losses.bands(v)).item() == 0
+    assert losses.balance(losses.bands(light_and_energy(v))).item() == 0
     shades = torch.ones(4, 1, 3, 16, 16)  # all of its energy is coarse light
-    assert 0.05 < losses.balance(losses.bands(torch.cat([v[:, :2], shades], dim=1))).item() < 0.31
+    assert 0.05 < losses.balance(losses.bands(light_and_energy(torch.cat([v[:, :2], shades], dim=1)))).item() < 0.31
     v[:, 0] *= 0.01
-    assert losses.balance(losses.bands(v)).item() == pytest.approx(0.6, abs=0.01)
+    assert losses.balance(losses.bands(light_and_energy(v))).item() == pytest.approx(0.6, abs=0.01)
     assert losses.stamp(v).item() < 0.05
     v[:, 1] = v[:1, 1]
     assert losses.stamp(v).item() == pytest.approx(1 / 3, abs=0.05)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .losses import box_mean, light_and_energy
+from .losses import box_mean
+from .moments import light_and_energy
 
 # "bright" and "dark" are markings, "light" and "shade" the soft light; "rest" is what is neither eyes nor nose
 BANDS = ("fine", "bright", "dark", "light", "shade", "hue")

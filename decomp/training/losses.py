@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..metrics import mesh_ratios, smaller, total_variation
+from .moments import covariance, inner
+
+Moments = tuple[Float[Tensor, "b m h w"], Float[Tensor, "b m h w"]]
 
 
 def r1_penalty(logits: Float[Tensor, "b"], x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
@@ -63,7 +66,7 @@ def details(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
 
 
 def cancellation(
-    channels: Float[Tensor, "b m 3 h w"], whole: Float[Tensor, "b 3 h w"], window: int = 9
+    channels: Float[Tensor, "b m 3 h w"], whole: Float[Tensor, "b 3 h w"], moments: Moments, window: int = 9
 ) -> Float[Tensor, ""]:
     """What each channel draws against the whole that it should be a part of, relative to its energy.
 
@@ -73,10 +76,11 @@ def cancellation(
 
     Args:
         whole: `details` of the photo for same-class samples, else the sum of the channels.
+        moments: `light_and_energy` of the channels.
     """
-    light, energy = light_and_energy(channels)
+    light, energy = moments
     of_light = light * (whole.mean(dim=1, keepdim=True) - light)
-    of_hue = (channels * whole[:, None]).mean(dim=2) - energy - of_light
+    of_hue = inner(channels, whole) - energy - of_light
     stride = window // 2 + 1
     undone = [F.relu(-F.avg_pool2d(part, window, stride)).mean(dim=(2, 3)) for part in (of_light, of_hue)]  # (B, M)
     return (sum(undone) / (energy.mean(dim=(2, 3)) + 1e-4)).mean()
@@ -84,11 +88,9 @@ def cancellation(
 
 def overlap(channels: Float[Tensor, "b m 3 h w"], floor: float = 0.005) -> Float[Tensor, ""]:
     """Squared correlation of two channels, mean over all pairs; those with an rms below `floor` count for less."""
-    flat = channels.flatten(2)
-    mean = flat.mean(dim=2, keepdim=True)
-    covariance = flat @ flat.mT / flat.shape[2] - mean @ mean.mT  # (B, M, M)
-    variance = covariance.diagonal(dim1=1, dim2=2)
-    squared = covariance.square() / ((variance + floor**2)[:, :, None] * (variance + floor**2)[:, None])
+    of_pairs = covariance(channels)
+    variance = of_pairs.diagonal(dim1=1, dim2=2)
+    squared = of_pairs.square() / ((variance + floor**2)[:, :, None] * (variance + floor**2)[:, None])
     m = channels.shape[1]
     return (squared.sum(dim=(1, 2)) - squared.diagonal(dim1=1, dim2=2).sum(dim=1)).mean() / max(1, m * (m - 1))
 
@@ -124,7 +126,7 @@ def perceptual(
 def difference(a: Float[Tensor, "b m 3 h w"], b: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, ""]:
     """|a - b|^2 / (|a|^2 + |b|^2), mean over photos and channels: 0 where two sets of channels are equal, 1 where they
     are unrelated. Each channel counts alike, however weak."""
-    energy = lambda t: t.square().mean(dim=(2, 3, 4))
+    energy = lambda t: torch.linalg.vector_norm(t, dim=(2, 3, 4)).square() / t[0, 0].numel()
     return (energy(a - b) / (energy(a) + energy(b) + 1e-4)).mean()
 
 
@@ -147,19 +149,15 @@ def scale(channels: Float[Tensor, "b m 3 h w"], of_small: Float[Tensor, "b m 3 h
     return difference(smaller(channels, of_small.shape[-1] / channels.shape[-1]), of_small)
 
 
-def light_and_energy(
-    channels: Float[Tensor, "b m 3 h w"],
-) -> tuple[Float[Tensor, "b m h w"], Float[Tensor, "b m h w"]]:
-    """Mean of the colours, and of their squares. What the second exceeds the first's square by is the energy of hue."""
-    return channels.mean(dim=2), channels.square().mean(dim=2)
-
-
-def bands(channels: Float[Tensor, "b m 3 h w"]) -> Float[Tensor, "b m n h2 w2"]:
+def bands(moments: Moments) -> Float[Tensor, "b m 3 h2 w2"]:
     """Local energy of each channel in three bands, fine light, coarse light and hue: 5 x 5 means at every second pixel.
 
     Light is the mean of the colours, coarse what a 9 x 9 mean keeps of it, hue what is left of the colours.
+
+    Args:
+        moments: `light_and_energy` of the channels.
     """
-    light, energy = light_and_energy(channels)  # (B, M, H, W)
+    light, energy = moments
     coarse = box_mean(light, 9)
     parts = (light - coarse).square(), coarse.square(), energy - light.square()
     return torch.stack([box_mean(part, 5, stride=2) for part in parts], dim=2) + 1e-6

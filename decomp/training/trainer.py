@@ -32,6 +32,7 @@ from .asked import asked, code_of
 from .critics.discriminator import Discriminator, of_class
 from .distributed import Processes
 from .log import OPTIONS, Record
+from .moments import light_and_energy
 
 R1_EVERY = 8  # steps; the penalty is multiplied by as much
 SCALE_EVERY = 2  # steps; the weight of the term `scale` is multiplied by as much
@@ -79,7 +80,6 @@ class TrainConfig:
     tick: int = 2_000  # images between two saves
     seed: int = 0
     bf16: bool = True  # bfloat16 autocast; the diffusion stays in float32
-    compile: bool = False  # torch.compile of the branches' function: minutes to start, then they are faster
     memory: float = 4.0  # GiB of photos to hold in memory; a larger set is read from its files all the time
 
     def __post_init__(self):
@@ -215,9 +215,6 @@ class Trainer:
                 self.g.load_state_dict(self.average.state_dict())
         # what the passes go through: the same networks, averaging gradients over processes
         self.run_g, self.run_d = self.processes.wrap(self.g), self.processes.wrap(self.d)
-        if config.compile:
-            for branch in self.g.branches:
-                branch.compile()
 
         self.feature_maps = None
         if config.uses("perceptual"):
@@ -251,7 +248,9 @@ class Trainer:
     ) -> tuple[Output, Tensor]:
         """One pass of the generator; its output and f, in which branch dropout leaves some branches out."""
         with self.low_precision():
-            output = Output(*(t.float() for t in self.run_g(x, target, source=y)))
+            output = self.run_g(x, target, source=y)
+        # the terms are fastest where each colour is a plane; branches lay them out pixel by pixel
+        output = Output(*(t.to(torch.float32, memory_format=torch.contiguous_format) for t in output))
         if not self.config.branch_dropout:
             return output, output.image
         kept = torch.rand(output.channels.shape[:2], device=x.device) >= self.config.branch_dropout
@@ -350,11 +349,13 @@ class Trainer:
         }
         if self.weight("tint"):
             terms["tint"] = losses.tint(output.residual, x)
+        if any(map(self.weight, ("cancel", "exclusive", "balance"))):
+            moments = light_and_energy(v)
         if self.weight("cancel"):
             whole = torch.where(same[:, None, None, None], losses.details(x), v.sum(dim=1))
-            terms["cancel"] = losses.cancellation(v, whole)
+            terms["cancel"] = losses.cancellation(v, whole, moments)
         if self.weight("exclusive") or self.weight("balance"):
-            bands = losses.bands(v)
+            bands = losses.bands(moments)
             terms |= {"exclusive": losses.exclusive(bands), "balance": losses.balance(bands)}
         if self.weight("stamp"):
             terms["stamp"] = losses.stamp(v.chunk(2)[0] if self.twins else v)
