@@ -356,6 +356,12 @@ class TestInTheBrowser:
         box.click()
         wild = changed(page, lambda: page.get_by_role("option", name="wild").click())
         assert np.abs(wild - photo).mean() > 1
+        channel = page.locator("#classes").get_by_label("1 ")
+        page.wait_for_function("box => box.value === 'wild'", arg=channel.element_handle())
+        channel.click()
+        mixed = changed(page, lambda: page.get_by_role("option", name="dog").click())
+        assert 0 < np.abs(mixed - wild).mean() < np.abs(wild - photo).mean()
+        page.wait_for_function("box => box.value === ''", arg=box.element_handle())  # channels differ
         box.click()
         assert np.array_equal(changed(page, lambda: page.get_by_role("option", name="as it is").click()), photo)
 

@@ -86,15 +86,13 @@ class Mixer:
         arrived = "(...all) => { decomp.arrived(all); }"
         self.result.change(None, self.settings, None, js=arrived, trigger_mode="multiple")
         self._wire_buttons()
-        page.on(
-            [self.everything.input, *(c.input for c in self.classes)],
-            self.reclass,
-            [self.base, self.everything, *self.classes, *self.sliders],
-            [self.result, self.why],
-            concurrency_id="model",
-            concurrency_limit=1,
-            show_progress_on=self.result,
-        )
+        once = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": self.result}
+        outputs = [self.result, self.why, self.everything, *self.classes]
+        for triggers, work, chosen in (
+            (self.everything.input, self.reclass_all, [self.everything]),
+            ([c.input for c in self.classes], self.reclass, self.classes),
+        ):
+            page.on(triggers, work, [self.base, *chosen, *self.sliders], outputs, **once)
         self.save_button(self.save, self.format, self.download)
         page.after_decomposing(self._shown(), self.refresh)
 
@@ -199,17 +197,21 @@ class Mixer:
         channels = [values.get(k, 1.0) for k in range(1, self.page.most + 1)]
         return [values.get("residual", 1.0), *channels, values.get("unexplained", 1.0)]
 
-    def reclass(self, visit: Visit, base: str, everything: str, *rest) -> dict:
-        """Any change of a class; `everything` overrides the single ones."""
+    def reclass_all(self, visit: Visit, base: str, everything: str, *values) -> dict:
+        """All channels are drawn as one class."""
+        return self.reclass(visit, base, *[everything] * len(self.classes), *values)
+
+    def reclass(self, visit: Visit, base: str, *rest) -> dict:
+        """Each channel is drawn as a class of its own; the list for all is empty while they differ."""
         wanted, values = rest[: self.page.most], rest[self.page.most :]
         model, own = self.page.models[visit.model], visit.own.domain
-        accepted = [OWN, *model.config.domains]
-        choice(everything, "the class", accepted)
-        classes = [choice(c, "the class", accepted) for c in wanted[: len(visit.own.names)]]
-        targets = [everything if everything != OWN else own if c == OWN else c for c in classes]
-        visit = self.page.framed(turn(visit, model, targets))
+        wanted = [choice(c, "the class", [OWN, *model.config.domains]) for c in wanted[: len(visit.own.names)]]
+        visit = self.page.framed(turn(visit, model, [own if c == OWN else c for c in wanted]))
         self.page.replace(visit)
-        return self.move(visit, base, *values)
+        common = wanted[0] if len(set(wanted)) == 1 else None
+        lists = {self.everything: gr.update(value=common)}
+        lists |= {shown: gr.update(value=c) for shown, c in zip(self.classes, wanted)}
+        return self.move(visit, base, *values) | lists
 
     def _shown(self) -> list:
         """What changes with a new photo."""
@@ -223,10 +225,11 @@ class Mixer:
         d, model = visit.own, self.page.models[visit.model]
         # leave its own class out only if it was stated: else the list would show how a person was classified
         choices = [OWN] + [c for c in model.config.domains if c != d.stated]
+        common = turned_to(visit) or OWN
         updates = {
             self.result: compare(visit.before, visit.before, parts_of(visit)),
             self.preset: gr.update(choices=list(presets.strengths(model))),
-            self.everything: gr.update(choices=choices, value=turned_to(visit) or OWN),
+            self.everything: gr.update(choices=choices, value=common),
             self.residual.thumb: img(to_bytes(d.residual)[::2, ::2], ""),
             self.unexplained.thumb: img(to_bytes(d.raised("unexplained"))[::2, ::2], ""),
         }
@@ -237,7 +240,7 @@ class Mixer:
                 row.row: gr.update(visible=here),
                 row.thumb: img(to_bytes(d.raised(k))[::2, ::2], "") if here else "",
                 row.slider: gr.update(label=label),
-                c: gr.update(choices=choices, value=OWN, label=label, visible=here),
+                c: gr.update(choices=choices, value=common, label=label, visible=here),
             }
         return updates
 
