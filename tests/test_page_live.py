@@ -137,11 +137,10 @@ def told_something_new(page, act) -> str:
 
 def new_picture(page, selector, act):
     """An answer that brings another picture; an earlier one may still stand there."""
-    address = "selector => document.querySelector(selector)?.src"
-    before = page.evaluate(address, selector)
+    before = page.evaluate("selector => document.querySelector(selector)?.src", selector)
     act()
-    changed = f"([selector, before]) => ![before, undefined].includes(({address})(selector))"
-    page.wait_for_function(changed, arg=[selector, before])
+    loaded = "([selector, before]) => (i => i && i.src !== before && i.complete)(document.querySelector(selector))"
+    page.wait_for_function(loaded, arg=[selector, before])
 
 
 def upload(page, path):
